@@ -1,0 +1,1 @@
+"""The ground: words every other part shares. Imports nothing of ours."""

@@ -1,0 +1,247 @@
+"""The roles of Upwell on one page.
+
+Stages never import one another. They meet in tables, in these Protocols, and in arguments that
+``app.py`` passes. Three words are kept apart everywhere: *received* (fsynced in the journal),
+*committed* (in a version of the hot store), *durable* (in the lake).
+
+A source gives changes in order, each at least once from a given position; the engine stores rows
+and position in one transaction, which makes it exactly once. A feed gives each follower every
+version in order, once, from the version the follower names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from upwell.core.position import Position
+from upwell.core.schema import TableSchema
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Operation(IntEnum):
+    """What a source did to a row."""
+
+    INSERT = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why some rows of a ``TableChanges`` cannot be stored as they are; they go to quarantine."""
+
+    reason: str
+    rows: Bools
+    raw: Sequence[str]  # the refused value as text, one for each True in ``rows``
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """Changes of one table under one layout, in source order.
+
+    Row ``i`` of ``rows`` is the new image of change ``i`` (for a DELETE: the key columns, the rest
+    NULL). Arrow types may be narrower than the stored types of ``schema``, e.g. text that the hot
+    store casts. ``transaction[i]`` indexes the batch's ``transactions``.
+
+    ``old_keys`` holds the key columns before the change for the rows listed in ``old_key_rows``
+    (ascending): at least every UPDATE that moved the key. ``unchanged[column]`` marks values the
+    source did not send because they did not change (unchanged TOAST).
+    """
+
+    schema: TableSchema
+    rows: pa.Table
+    operations: npt.NDArray[np.int8]
+    transaction: npt.NDArray[np.int32]
+    old_key_rows: Int64s
+    old_keys: pa.Table | None = None
+    unchanged: Mapping[str, Bools] = field(default_factory=dict)
+    refusals: Sequence[Refusal] = ()
+
+    @property
+    def table(self) -> str:
+        return self.schema.name
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """All rows of a table vanished."""
+
+    schema: TableSchema
+    transaction: int
+
+    @property
+    def table(self) -> str:
+        return self.schema.name
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """The source transactions a batch is made of, in commit order."""
+
+    positions: Sequence[Position]
+    committed_at_us: Int64s  # source clock, microseconds since 1970 UTC
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBatch:
+    """Whole source transactions, up to and including ``position``.
+
+    ``changes`` keeps, for each table, the order of the source; a table appears more than once when
+    it was truncated or its layout changed in between. An empty batch only moves position and time.
+
+    ``complete_through_us``: this batch and those before hold everything the source committed up to
+    this time of the source's clock. ``clock_skew_us``: our clock minus the source's.
+    """
+
+    position: Position
+    transactions: Transactions
+    changes: Sequence[TableChanges | Truncation]
+    complete_through_us: int
+    received_at_us: int
+    clock_skew_us: int = 0
+
+
+class Snapshot(Protocol):
+    """All captured tables as they stood at one position. Close it soon: the source holds on."""
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def taken_at_us(self) -> int:
+        """Source clock when the snapshot was taken."""
+        ...
+
+    def estimated_rows(self, table: str) -> int: ...
+
+    def read(self, table: str) -> Iterator[pa.RecordBatch]:
+        """The table's rows in batches; Arrow types as in ``TableChanges.rows``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Changes after a position, as they come."""
+
+    def poll(self, timeout_seconds: float) -> SourceBatch | None:
+        """What has arrived, or None after the timeout.
+
+        Returns at once when something is there: everything up to the last whole transaction, within
+        a bounded size. Never splits a transaction. While the source is idle, an empty batch comes
+        at least every second with a newer ``complete_through_us``. Raises ``Unavailable`` when the
+        connection is lost, ``GapError`` when the log no longer reaches back to the position.
+        """
+        ...
+
+    def acknowledge(self, position: Position) -> None:
+        """The engine has everything up to ``position`` safe: the source may forget it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """A place changes come from. State is explicit: the engine owns positions, not the source."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tables(self) -> Sequence[TableSchema]:
+        """The captured tables as they stand, named as in SQL (``shop.orders``)."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Begin anew: prepares the source (publication, slot) and opens a consistent snapshot.
+
+        What ``stream`` then gives from the snapshot's position joins without gap or double.
+        """
+        ...
+
+    def stream(self, position: Position) -> Stream: ...
+
+    def close(self) -> None: ...
+
+
+# ── the change feed ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTime:
+    """Through when a source is complete, on our clock (microseconds since 1970 UTC)."""
+
+    source: str
+    complete_through_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableSnapshot:
+    """A table as it stands at ``version``: forget what you had of it."""
+
+    version: int
+    schema: TableSchema
+    rows: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class TableDelta:
+    """A consolidated change batch that takes a table from the version before to ``version``."""
+
+    version: int
+    table: str
+    batch: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEnd:
+    """All of ``version`` has been sent: what was received since the last end shows together.
+
+    ``committed_at_us`` holds the commit times (source clock moved onto ours) of the source
+    transactions in this version; empty where the follower started from a snapshot.
+    """
+
+    version: int
+    logical_time_us: int
+    times: Sequence[SourceTime]
+    committed_at_us: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing new, and through when that is known. ``trouble`` says why time stands still."""
+
+    version: int
+    times: Sequence[SourceTime]
+    trouble: str = ""
+
+
+FeedMessage = TableSnapshot | TableDelta | VersionEnd | Heartbeat
+
+
+class Feed(Protocol):
+    """Every published table's changes, version by version."""
+
+    def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
+        """Messages from just after ``version`` on; None or a version out of reach starts with one
+        ``TableSnapshot`` a table and a ``VersionEnd``. A heartbeat comes at least every second.
+
+        The iterator ends when the engine ends or the connection breaks (``Unavailable``); the
+        follower calls again with the last version it has seen the end of. Raises ``UsageError``
+        for a table that does not exist.
+        """
+        ...

@@ -1,0 +1,71 @@
+"""The one door through which names and values enter SQL text.
+
+Values are bound wherever a statement can bind them; ``literal`` is for the few places that
+cannot (settings, literal IN lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+
+#: Settings of every DuckDB connection of ours: no network, no extension, no surprise.
+LOCKED_DOWN = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+
+
+def quote(name: str) -> str:
+    """An identifier, quoted: ``order"s`` becomes ``"order""s"``."""
+    if "\0" in name:
+        raise ValueError(f"an SQL name cannot hold a NUL character: {name!r}")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(name: str) -> str:
+    """A table name of at most one schema, quoted by parts: ``shop.orders`` → ``"shop"."orders"``.
+
+    Only the first dot separates; what follows belongs to the table's own name.
+    """
+    schema, dot, table = name.partition(".")
+    return f"{quote(schema)}.{quote(table)}" if dot else quote(schema)
+
+
+def quoted_list(names: Iterable[str], prefix: str = "") -> str:
+    """``"a", "b"``; with ``prefix`` ``t``: ``t."a", t."b"``."""
+    dot = f"{prefix}." if prefix else ""
+    return ", ".join(dot + quote(name) for name in names)
+
+
+def literal(value: str | int) -> str:
+    """A string or integer as an SQL literal."""
+    if isinstance(value, int):
+        return str(value)
+    if "\0" in value:
+        raise ValueError("an SQL string literal cannot hold a NUL character")
+    return "'" + value.replace("'", "''") + "'"
+
+
+def null_safe_equal(names: Iterable[str], left: str, right: str) -> str:
+    """A join condition in which NULL equals NULL, over the columns both sides share."""
+    return " AND ".join(
+        f"{left}.{quote(name)} IS NOT DISTINCT FROM {right}.{quote(name)}" for name in names
+    )
+
+
+def connect(
+    path: str = ":memory:", *, zone: str, threads: int | None = None, read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB as all of Upwell does: business time zone set, no extension loading.
+
+    ``zone`` is an IANA time zone name. Raises ``duckdb.Error`` as DuckDB does.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = dict(LOCKED_DOWN)
+    if threads is not None:
+        config["threads"] = str(threads)
+    connection = duckdb.connect(path, read_only=read_only, config=config)
+    connection.execute(f"SET TimeZone = {literal(zone)}")
+    return connection

@@ -1,0 +1,1 @@
+"""The project folder as frozen values: read, validate, compare. Pure but for reading files."""
