@@ -1,0 +1,1 @@
+"""The sample shop: a real PostgreSQL, simulated customers, and a project that follows them."""

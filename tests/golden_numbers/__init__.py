@@ -1,0 +1,1 @@
+"""Golden numbers: what a small shop's dashboard must show, computed independently."""
