@@ -48,9 +48,10 @@ def add(batches: Sequence[pa.Table]) -> pa.Table:
 def consolidate(batch: pa.Table) -> pa.Table:
     """The normal form: equal rows merged, their weights added, zero weights gone.
 
-    NULL equals NULL. Keeps the column order; the row order is free.
+    NULL equals NULL. Keeps the schema and the column order; the row order is free.
     """
     names = row_columns(batch)
     summed = batch.group_by(names, use_threads=False).aggregate([(WEIGHT, "sum")])
     summed = summed.rename_columns([*names, WEIGHT])
-    return summed.filter(pc.not_equal(summed.column(WEIGHT), 0)).select(batch.column_names)
+    merged = summed.filter(pc.not_equal(summed.column(WEIGHT), 0)).select(batch.column_names)
+    return merged.cast(batch.schema)  # grouping forgets which columns are never NULL

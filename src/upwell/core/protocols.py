@@ -162,6 +162,11 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     @property
+    def identity(self) -> str:
+        """Names the source itself, so that another one under the same address is noticed."""
+        ...
+
+    @property
     def tables(self) -> Sequence[TableSchema]:
         """The captured tables as they stand, named as in SQL (``shop.orders``)."""
         ...

@@ -1,0 +1,1 @@
+"""The change feed: every version's deltas to every follower, in order, once."""

@@ -1,0 +1,197 @@
+"""Keeps the newest versions in memory and hands them to followers.
+
+The engine publishes each version after it committed it; a follower takes what it has not seen. One
+that is new, or has fallen out of the kept range, gets a snapshot instead, read from the store at
+exactly the version the hub announced last (both happen under the store's commit lock).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from upwell.core.protocols import (
+    FeedMessage,
+    Heartbeat,
+    SourceTime,
+    TableDelta,
+    TableSnapshot,
+    VersionEnd,
+)
+from upwell.core.schema import TableSchema
+from upwell.core.sql import quote_table, quoted_list
+
+#: How much of the recent past is kept for followers that reconnect.
+KEPT_BYTES = 64 << 20
+HEARTBEAT_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One version as the engine made it."""
+
+    end: VersionEnd
+    deltas: Mapping[str, pa.Table]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(int(delta.nbytes) for delta in self.deltas.values())
+
+
+@dataclass(slots=True)
+class _Recent:
+    versions: deque[Published] = field(default_factory=deque)
+    size_bytes: int = 0
+
+    def append(self, published: Published) -> None:
+        self.versions.append(published)
+        self.size_bytes += published.size_bytes
+        while self.size_bytes > KEPT_BYTES and len(self.versions) > 1:
+            self.size_bytes -= self.versions.popleft().size_bytes
+
+    def after(self, version: int) -> list[Published] | None:
+        """Every kept version after ``version``, or None if some are no longer kept."""
+        if self.versions and self.versions[0].end.version > version + 1:
+            return None
+        return [published for published in self.versions if published.end.version > version]
+
+
+class FeedHub:
+    """Implements ``Feed`` inside the engine's process; the Flight server carries it outside.
+
+    ``open_reader`` gives a connection for reading; ``commit_lock`` is the store's; ``schema_of``
+    gives a table's layout and raises UsageError for a table nobody may follow.
+    """
+
+    def __init__(
+        self,
+        open_reader: Callable[[], duckdb.DuckDBPyConnection],
+        commit_lock: threading.Lock,
+        *,
+        version: int,
+        schema_of: Callable[[str], TableSchema],
+    ) -> None:
+        self._open_reader = open_reader
+        self._commit_lock = commit_lock
+        self.schema_of = schema_of
+        self._changed = threading.Condition()
+        self._published: set[str] = set()
+        self._recent = _Recent()
+        self._end = VersionEnd(version, 0, (), np.empty(0, np.int64))
+        self._trouble = ""
+        self._closed = False
+
+    # ── the engine's side ────────────────────────────────────────────────────────────────────────
+
+    @property
+    def version(self) -> int:
+        return self._end.version
+
+    def publish(self, end: VersionEnd, deltas: Mapping[str, pa.Table]) -> None:
+        """Announce a version. Called with the commit lock held, right after the commit.
+
+        Of ``deltas`` only the published ones are kept: tables that some follower names.
+        """
+        with self._changed:
+            self._end = end
+            kept = {name: delta for name, delta in deltas.items() if name in self._published}
+            self._recent.append(Published(end, kept))
+            self._changed.notify_all()
+
+    def set_times(self, times: Sequence[SourceTime], trouble: str = "") -> None:
+        """No new version, but sources are known complete through ``times``."""
+        with self._changed:
+            woken = trouble != self._trouble
+            self._end = replace(self._end, times=tuple(times))
+            self._trouble = trouble
+            if woken:
+                self._changed.notify_all()
+
+    @property
+    def trouble(self) -> str:
+        """Why time stands still; empty while all is well."""
+        return self._trouble
+
+    @property
+    def times(self) -> Sequence[SourceTime]:
+        """Through when each source is known complete, on our clock."""
+        return self._end.times
+
+    def close(self) -> None:
+        """End every follower's iterator soon."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # ── the followers' side ──────────────────────────────────────────────────────────────────────
+
+    def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
+        """See ``core.protocols.Feed``."""
+        wanted = {name: self.schema_of(name) for name in tables}
+        at = version if self._publish(wanted) else None
+        while not self._closed:
+            news = self._news(at)
+            if news is None:
+                for message in self.snapshot(wanted):
+                    yield message
+                    at = message.version
+                continue
+            if not news:
+                yield self._heartbeat()
+                continue
+            for published in news:
+                for table, delta in published.deltas.items():
+                    if table in wanted:
+                        yield TableDelta(published.end.version, table, delta)
+                yield published.end
+                at = published.end.version
+
+    def snapshot(self, wanted: Mapping[str, TableSchema]) -> Iterator[TableSnapshot | VersionEnd]:
+        """All of ``wanted`` at one version."""
+        reader = self._open_reader()
+        try:
+            with self._commit_lock:
+                reader.begin()
+                # DuckDB takes its snapshot with a transaction's first read.
+                reader.execute("SELECT max(version) FROM upwell.versions").fetchone()
+                end = replace(self._end, committed_at_us=np.empty(0, np.int64))
+            for name, schema in wanted.items():
+                rows = reader.execute(
+                    f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
+                ).to_arrow_table()
+                yield TableSnapshot(end.version, schema, rows)
+            yield end
+        finally:
+            reader.close()
+
+    def _news(self, at: int | None) -> list[Published] | None:
+        """What came after ``at``, waiting a heartbeat's time for it; None: out of reach."""
+        with self._changed:
+            if at is None or at > self._end.version:
+                return None
+            if at == self._end.version:
+                before = self._trouble
+                self._changed.wait_for(
+                    lambda: self._closed or self._end.version != at or self._trouble != before,
+                    HEARTBEAT_SECONDS,
+                )
+            if at == self._end.version:
+                return []
+            return self._recent.after(at) if self._recent.versions else None
+
+    def _heartbeat(self) -> Heartbeat:
+        with self._changed:
+            return Heartbeat(self._end.version, self._end.times, self._trouble)
+
+    def _publish(self, names: Iterable[str]) -> bool:
+        """Keep the deltas of ``names`` from now on; whether all of them were kept already."""
+        with self._changed:
+            kept = self._published.issuperset(names)
+            self._published.update(names)
+            return kept

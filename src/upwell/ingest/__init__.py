@@ -1,0 +1,1 @@
+"""From a source's changes to its change log and current tables."""

@@ -1,0 +1,243 @@
+"""Takes a batch of changes into the change log and the current table, and gives the delta.
+
+The before-image of every change is looked up in the current table, never taken from the source, so
+that a replayed or repeated change comes out as no change at all. The invariant kept: after each
+batch, current table = sum of the change log = old current table + returned delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from upwell.core import batch as change_batch
+from upwell.core.protocols import Operation, SourceBatch, TableChanges, Transactions, Truncation
+from upwell.core.schema import TableSchema
+from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.ingest.images import row_images
+from upwell.ingest.lineage import Lineages, trace_lineages
+from upwell.ingest.quarantine import without_refused
+from upwell.ingest.tables import log_name
+
+_STAGED, _CHANGES, _IMAGES, _DELTA = "_staged", "_changes", "_images", "_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What every row of a batch is marked with in the change log."""
+
+    version: int
+    transactions: Transactions
+    received_at_us: int
+
+
+def apply_batch(
+    connection: duckdb.DuckDBPyConnection,
+    batch: SourceBatch,
+    version: int,
+    layouts: Mapping[str, TableSchema],
+) -> dict[str, pa.Table]:
+    """Take in one batch inside the caller's transaction.
+
+    ``layouts`` are the stored layouts, already wide enough (``tables.widen``). Returns the
+    consolidated delta of each table that changed. Raises IntegrityError where the changes
+    contradict the current table.
+    """
+    stamp = Stamp(version, batch.transactions, batch.received_at_us)
+    deltas: dict[str, list[pa.Table]] = {}
+    for change in batch.changes:
+        layout = layouts[change.table]
+        if isinstance(change, Truncation):
+            delta = _truncate(connection, layout, change, stamp)
+        else:
+            delta = _take_in(
+                connection,
+                layout,
+                without_refused(connection, change, stamp.transactions, version),
+                stamp,
+            )
+        if delta.num_rows:
+            deltas.setdefault(change.table, []).append(delta)
+    summed = {table: _sum(parts) for table, parts in deltas.items()}
+    return {table: delta for table, delta in summed.items() if delta.num_rows}
+
+
+def _sum(parts: Sequence[pa.Table]) -> pa.Table:
+    if len(parts) == 1:
+        return parts[0]
+    return change_batch.consolidate(change_batch.add(parts))
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+    """``table`` can be queried as ``name`` inside."""
+    connection.register(name, table)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
+
+
+def _take_in(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, change: TableChanges, stamp: Stamp
+) -> pa.Table:
+    changes = _typed(connection, layout, change, stamp)
+    with registered(connection, _CHANGES, changes):
+        if _is_plain_insert(connection, layout, change):
+            return _append(connection, layout, changes, stamp)
+        lineages = _lineages(layout, change, changes)
+        images = row_images(connection, layout, changes, tuple(change.unchanged), lineages)
+    with registered(connection, _IMAGES, images):
+        _log_images(connection, layout, stamp)
+        delta = _net_change(connection, layout)
+    _move_current(connection, layout, delta)
+    return delta
+
+
+def _typed(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, change: TableChanges, stamp: Stamp
+) -> pa.Table:
+    """The new images under the stored layout, in source order, with what the log says of them.
+
+    A column the source no longer has reads NULL. ``_unchanged NAME`` marks values not sent.
+    """
+    sent = set(change.rows.column_names)
+    columns = ", ".join(
+        f"CAST({quote(column.name) if column.name in sent else 'NULL'} AS {column.type}) "
+        f"AS {quote(column.name)}"
+        for column in layout.columns
+    )
+    positions = pa.DictionaryArray.from_arrays(
+        pa.array(change.transaction), pa.array(list(stamp.transactions.positions), pa.string())
+    )
+    committed = pa.array(stamp.transactions.committed_at_us[change.transaction])
+    extra = {
+        "_position": positions,
+        "_committed_at": committed.cast(pa.timestamp("us", "UTC")),
+        "_order": pa.array(np.arange(change.rows.num_rows, dtype=np.int64)),
+        "_operation": pa.array(change.operations),
+        **{f"_unchanged {name}": pa.array(mask) for name, mask in change.unchanged.items()},
+    }
+    staged = change.rows
+    for name, values in extra.items():
+        staged = staged.append_column(name, values)
+    with registered(connection, _STAGED, staged):
+        return connection.execute(
+            f"SELECT {columns}, {quoted_list(extra)} FROM {_STAGED}"
+        ).to_arrow_table()
+
+
+# ── new rows only: nothing has a before-image ────────────────────────────────────────────────────
+
+
+def _is_plain_insert(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, change: TableChanges
+) -> bool:
+    if change.unchanged or not bool(np.all(change.operations == Operation.INSERT)):
+        return False
+    keys = quoted_list(layout.key)
+    row = connection.execute(
+        f"SELECT count(DISTINCT ({keys})), (SELECT count(*) FROM {quote_table(layout.name)} "
+        f"SEMI JOIN {_CHANGES} USING ({keys})) FROM {_CHANGES}"
+    ).fetchone()
+    return row == (change.rows.num_rows, 0)
+
+
+def _append(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, changes: pa.Table, stamp: Stamp
+) -> pa.Table:
+    names = quoted_list(layout.column_names)
+    connection.execute(
+        f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME SELECT {names}, "
+        f"?::BIGINT AS _version, _position, _committed_at, "
+        f"make_timestamptz(?::BIGINT) AS _received_at, 1 AS _weight FROM {_CHANGES}",
+        [stamp.version, stamp.received_at_us],
+    )
+    connection.execute(
+        f"INSERT INTO {quote_table(layout.name)} ({names}) SELECT {names} FROM {_CHANGES}"
+    )
+    return change_batch.from_rows(changes.select(layout.column_names))
+
+
+# ── anything else goes through the chain of row images ──────────────────────────────────────────
+
+
+def _lineages(layout: TableSchema, change: TableChanges, changes: pa.Table) -> Lineages | None:
+    """Who is who where keys moved; None where every row keeps its key."""
+    if change.old_keys is None or not change.old_keys.num_rows:
+        return None
+    key_types = changes.select(layout.key).schema
+    keys = list(zip(*(changes.column(name).to_pylist() for name in layout.key), strict=True))
+    old = change.old_keys.select(layout.key).cast(key_types)
+    old_keys = zip(*(old.column(name).to_pylist() for name in layout.key), strict=True)
+    moved = dict(zip(change.old_key_rows.tolist(), old_keys, strict=True))
+    return trace_lineages(keys, change.operations, moved)
+
+
+def _log_images(connection: duckdb.DuckDBPyConnection, layout: TableSchema, stamp: Stamp) -> None:
+    """Each image enters the log at +1 and leaves it at -1 with the change that ended it."""
+    names = quoted_list(layout.column_names)
+    connection.execute(
+        f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME "
+        f"SELECT {names}, ?::BIGINT AS _version, _position, _committed_at, "
+        f"make_timestamptz(?::BIGINT) AS _received_at, _weight FROM ("
+        f"SELECT {names}, _order, _position, _committed_at, 1 AS _weight FROM {_IMAGES} "
+        f"WHERE _order >= 0 AND _operation <> {Operation.DELETE:d} UNION ALL "
+        f"SELECT {names}, _next_order, _next_position, _next_committed_at, -1 FROM {_IMAGES} "
+        f"WHERE _next_order IS NOT NULL AND _operation <> {Operation.DELETE:d}) "
+        f"ORDER BY _order, _weight",
+        [stamp.version, stamp.received_at_us],
+    )
+
+
+def _net_change(connection: duckdb.DuckDBPyConnection, layout: TableSchema) -> pa.Table:
+    """First image out, last image in, for every touched row."""
+    names = quoted_list(layout.column_names)
+    return connection.execute(
+        f"SELECT {names}, CAST(sum(weight) AS BIGINT) AS _weight FROM ("
+        f"SELECT {names}, -1 AS weight FROM {_IMAGES} WHERE _order < 0 UNION ALL "
+        f"SELECT {names}, 1 FROM {_IMAGES} WHERE _order >= 0 AND _next_order IS NULL "
+        f"AND _operation <> {Operation.DELETE:d}) GROUP BY ALL HAVING sum(weight) <> 0"
+    ).to_arrow_table()
+
+
+def _move_current(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, delta: pa.Table
+) -> None:
+    """Bring the current table forward by a consolidated delta."""
+    table, names = quote_table(layout.name), quoted_list(layout.column_names)
+    same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in layout.key)
+    with registered(connection, _DELTA, delta):
+        connection.execute(
+            f"DELETE FROM {table} AS t USING {_DELTA} AS d WHERE d._weight < 0 AND {same_key}"
+        )
+        connection.execute(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_DELTA} WHERE _weight > 0"
+        )
+
+
+def _truncate(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, change: Truncation, stamp: Stamp
+) -> pa.Table:
+    table, names = quote_table(layout.name), quoted_list(layout.column_names)
+    at = change.transaction
+    connection.execute(
+        f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME SELECT {names}, "
+        f"?::BIGINT AS _version, ? AS _position, make_timestamptz(?::BIGINT) AS _committed_at, "
+        f"make_timestamptz(?::BIGINT) AS _received_at, -1 AS _weight FROM {table}",
+        [
+            stamp.version,
+            stamp.transactions.positions[at],
+            int(stamp.transactions.committed_at_us[at]),
+            stamp.received_at_us,
+        ],
+    )
+    gone = connection.execute(f"SELECT {names}, CAST(-1 AS BIGINT) AS _weight FROM {table}")
+    delta = gone.to_arrow_table()
+    connection.execute(f"DELETE FROM {table}")
+    return delta

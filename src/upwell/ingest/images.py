@@ -1,0 +1,122 @@
+"""The chain of images of every row that a batch touches.
+
+For each touched row: its image before the batch (``_order`` -1, from the current table), then one
+image a change, in source order. Each knows the change that ended it (``_next_order``,
+``_next_position``, ``_next_committed_at``; NULL for a row's last image). Values the source did not
+send because they did not change are filled from the image before; where there is none, the current
+table and the source disagree and going on would invent data: IntegrityError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upwell.core.errors import IntegrityError
+from upwell.core.protocols import Operation
+from upwell.core.schema import TableSchema
+from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.ingest.lineage import Lineages
+
+_MOVING, _STARTS = "_moving", "_starts"
+
+
+def row_images(
+    connection: duckdb.DuckDBPyConnection,
+    layout: TableSchema,
+    changes: pa.Table,
+    unchanged: Sequence[str],
+    lineages: Lineages | None,
+) -> pa.Table:
+    """Chain the images. ``changes`` is registered as ``_changes`` and typed as stored."""
+    names = quoted_list(layout.column_names)
+    table = quote_table(layout.name)
+    marks = "".join(f", {quote(f'_unchanged {name}')}" for name in unchanged)
+    no_marks = ", false" * len(unchanged)
+    if lineages is None:
+        keys = quoted_list(layout.key)
+        return _chained(
+            connection,
+            layout,
+            unchanged,
+            staged=f"SELECT {names}, _position, _committed_at, _order, _operation{marks} "
+            f"FROM _changes",
+            before=f"SELECT {names}, NULL, NULL, -1, 0{no_marks} FROM {table} "
+            f"SEMI JOIN _changes USING ({keys})",
+            row=keys,
+        )
+    connection.register(_MOVING, changes.append_column("_lineage", pa.array(lineages.of_change)))
+    connection.register(_STARTS, _start_keys(layout, changes, lineages))
+    try:
+        same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in layout.key)
+        return _chained(
+            connection,
+            layout,
+            unchanged,
+            staged=f"SELECT {names}, _position, _committed_at, _order, _operation{marks}, "
+            f"_lineage FROM {_MOVING}",
+            before=f"SELECT {quoted_list(layout.column_names, 't')}, NULL, NULL, -1, 0{no_marks}, "
+            f"s._lineage FROM {table} AS t JOIN {_STARTS} AS s ON {same_key}",
+            row="_lineage",
+        )
+    finally:
+        connection.unregister(_MOVING)
+        connection.unregister(_STARTS)
+
+
+def _start_keys(layout: TableSchema, changes: pa.Table, lineages: Lineages) -> pa.Table:
+    columns = zip(*lineages.start_keys, strict=True)
+    arrays = [
+        pa.array(list(values), changes.schema.field(name).type)
+        for name, values in zip(layout.key, columns, strict=True)
+    ]
+    return pa.table(
+        [*arrays, pa.array(lineages.start_lineages, pa.int64())], [*layout.key, "_lineage"]
+    )
+
+
+def _chained(
+    connection: duckdb.DuckDBPyConnection,
+    layout: TableSchema,
+    unchanged: Sequence[str],
+    *,
+    staged: str,
+    before: str,
+    row: str,
+) -> pa.Table:
+    filled = ", ".join(
+        f"(last_value(CASE WHEN NOT {quote(f'_unchanged {name}')} THEN {{'v': {quote(name)}}} END "
+        f"IGNORE NULLS) OVER so_far).v AS {quote(name)}"
+        if name in unchanged
+        else quote(name)
+        for name in layout.column_names
+    )
+    unfilled = " OR ".join(
+        f"(last_value(CASE WHEN NOT {quote(f'_unchanged {name}')} THEN true END IGNORE NULLS) "
+        f"OVER so_far) IS NULL"
+        for name in unchanged
+    )
+    images = connection.execute(
+        f"WITH images AS ({staged} UNION ALL {before}) "
+        f"SELECT {filled}, _position, _committed_at, _order, _operation, "
+        f"lead(_order) OVER life AS _next_order, lead(_position) OVER life AS _next_position, "
+        f"lead(_committed_at) OVER life AS _next_committed_at, "
+        f"_operation <> {Operation.DELETE:d} AND ({unfilled or 'false'}) AS _unfilled "
+        f"FROM images WINDOW life AS (PARTITION BY {row} ORDER BY _order), "
+        f"so_far AS (PARTITION BY {row} ORDER BY _order "
+        f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    ).to_arrow_table()
+    missing = pc.sum(images.column("_unfilled")).as_py() or 0
+    if missing:
+        raise IntegrityError(
+            "before_image_missing",
+            f"Taking in changes of {layout.name}: {missing} of them leave out unchanged values of "
+            f"rows that the current table does not have.",
+            where=layout.name,
+            next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
+            "everything is read anew from the source.",
+        )
+    return images

@@ -1,0 +1,60 @@
+"""Which changes of a batch concern the same row, when keys move.
+
+Within a batch a row is followed by its key. An UPDATE that moves a key breaks that: the row goes on
+under another key, and its old key may be taken by a new row. A *lineage* is a row's life inside one
+batch; ``start_keys`` says under which key its image before the batch is found, if it had one.
+
+Only batches with a key move come here, so a loop over keys is affordable. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upwell.core.protocols import Int64s, Operation
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineages:
+    """``of_change[i]`` is change i's lineage; ``start_lineages[j]`` began as ``start_keys[j]``."""
+
+    of_change: Int64s
+    start_lineages: list[int]
+    start_keys: list[Key]
+
+
+def trace_lineages(
+    keys: Sequence[Key], operations: npt.NDArray[np.int8], old_keys: dict[int, Key]
+) -> Lineages:
+    """Follow rows through key moves.
+
+    ``keys[i]`` is the key after change i; ``old_keys[i]`` the key before it, where they differ.
+    """
+    owner: dict[Key, int] = {}
+    seen: set[Key] = set()
+    start_lineages: list[int] = []
+    start_keys: list[Key] = []
+    of_change = np.empty(len(keys), np.int64)
+    lineages = 0
+    for index, key in enumerate(keys):
+        before = old_keys.get(index, key)
+        lineage = owner.pop(before, None)
+        if lineage is None:
+            lineage = lineages
+            lineages += 1
+            if before not in seen:
+                start_lineages.append(lineage)
+                start_keys.append(before)
+        seen.update((before, key))
+        owner[key] = lineage
+        if operations[index] == Operation.DELETE:
+            owner[before] = lineage
+        of_change[index] = lineage
+    return Lineages(of_change, start_lineages, start_keys)

@@ -1,0 +1,103 @@
+"""The physical tables of a captured table: its current table and its change log.
+
+``shop.orders`` holds the rows as they stand; ``shop.orders__log`` every change ever taken in. A
+layout that grew is followed by adding columns; anything else is refused here, before a row is
+touched, because older rows could not be told from newer ones.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import msgspec
+
+from upwell.core.errors import EnvironmentFault
+from upwell.core.schema import Column, TableSchema
+from upwell.core.sql import quote, quote_table
+
+#: Columns of every change log, after those of the table.
+LOG_COLUMNS = (
+    Column("_version", "BIGINT", nullable=False),
+    Column("_position", "VARCHAR", nullable=False),
+    Column("_committed_at", "TIMESTAMPTZ"),
+    Column("_received_at", "TIMESTAMPTZ"),
+    Column("_weight", "BIGINT", nullable=False),
+)
+
+
+def log_name(table: str) -> str:
+    """The change log of a captured table."""
+    return f"{table}__log"
+
+
+def captured_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, TableSchema]:
+    """The layouts the store was made with, by SQL name."""
+    rows = connection.execute("SELECT layout FROM _upwell.captured ORDER BY name").fetchall()
+    schemas = [msgspec.json.decode(row[0], type=TableSchema) for row in rows]
+    return {schema.name: schema for schema in schemas}
+
+
+def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
+    """Make a captured table's current table and change log, empty, replacing what was there."""
+    source = schema.name.partition(".")[0]
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
+    for name, columns in (
+        (schema.name, schema.columns),
+        (log_name(schema.name), (*schema.columns, *LOG_COLUMNS)),
+    ):
+        layout = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+        connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
+    _register(connection, schema)
+
+
+def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Forget a table that is no longer captured, its log included."""
+    connection.execute(f"DROP TABLE IF EXISTS {quote_table(name)}")
+    connection.execute(f"DROP TABLE IF EXISTS {quote_table(log_name(name))}")
+    connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [name])
+
+
+def merged_layout(stored: TableSchema, incoming: TableSchema) -> TableSchema:
+    """The layout that holds both: new columns are added, vanished ones stay and read NULL.
+
+    Raises EnvironmentFault when a column's stored type or the key changed.
+    """
+    types = {column.name: column.type for column in incoming.columns}
+    for column in stored.columns:
+        if types.get(column.name, column.type) != column.type:
+            raise _changed(
+                stored.name,
+                f"column {column.name} was {column.type} and is now {types[column.name]}",
+            )
+    if stored.key != incoming.key:
+        raise _changed(stored.name, f"the key was {stored.key} and is now {incoming.key}")
+    known = set(stored.column_names)
+    added = tuple(column for column in incoming.columns if column.name not in known)
+    return TableSchema(stored.name, stored.columns + added, stored.key)
+
+
+def widen(connection: duckdb.DuckDBPyConnection, stored: TableSchema, wanted: TableSchema) -> None:
+    """Add the columns ``wanted`` has beyond ``stored`` to current table and log."""
+    for column in wanted.columns[len(stored.columns) :]:
+        for name in (wanted.name, log_name(wanted.name)):
+            connection.execute(
+                f"ALTER TABLE {quote_table(name)} ADD COLUMN {quote(column.name)} {column.type}"
+            )
+    _register(connection, wanted)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
+    connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
+    connection.execute(
+        "INSERT INTO _upwell.captured VALUES (?, ?)",
+        [schema.name, msgspec.json.encode(schema).decode()],
+    )
+
+
+def _changed(table: str, how: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        "layout_changed",
+        f"Following {table}: its layout changed in a way that stored rows cannot follow: {how}.",
+        where=table,
+        next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
+        "everything is read anew from the source.",
+    )

@@ -1,0 +1,139 @@
+"""The hot store: one DuckDB file that holds everything, and may be thrown away.
+
+Everything in it is derived from the sources, so a damaged file is set aside and built anew, never
+repaired. One process writes; DuckDB's file lock keeps a second one out. Schemas inside:
+
+- one schema a source: current tables ``shop.orders`` and change logs ``shop.orders__log``
+- ``main``: the models
+- ``upwell``: what Upwell knows about itself (``ledger.py``), open to queries
+- ``_upwell``: hidden state of models
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from upwell.core.errors import EnvironmentFault, IntegrityError
+from upwell.core.sql import connect, literal
+
+#: A WAL of this size is checkpointed inside the commit that crosses it. Smaller makes the file
+#: grow by a block a commit; see docs/decisions/0003-hot-store.md.
+CHECKPOINT_AT = "16MB"
+
+
+class HotStore:
+    """An open store: ``writer`` is the one connection that writes, ``reader()`` gives snapshots.
+
+    ``commit_lock`` is held while a version commits and is announced, so that whoever holds it sees
+    tables and ledger at exactly the version last announced.
+    """
+
+    def __init__(self, path: Path, *, zone: str, memory_limit: str = "2GB") -> None:
+        self.path = path
+        self.zone = zone
+        self.commit_lock = threading.Lock()
+        self.writer = _open(path, zone)
+        self.writer.execute(f"SET checkpoint_threshold = {literal(CHECKPOINT_AT)}")
+        self.writer.execute(f"SET memory_limit = {literal(memory_limit)}")
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own for reading, usable from one other thread. Close it."""
+        cursor = self.writer.cursor()
+        cursor.execute(f"SET TimeZone = {literal(self.zone)}")
+        return cursor
+
+    @contextmanager
+    def transaction(
+        self, announce: Callable[[], None] | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Everything inside commits together or not at all; then ``announce`` is called."""
+        self.writer.begin()
+        try:
+            yield self.writer
+        except BaseException:
+            self.writer.rollback()
+            raise
+        with self.commit_lock:
+            self.writer.commit()
+            if announce is not None:
+                announce()
+
+    def use_threads(self, count: int) -> None:
+        """Bulk building gains from every core; the loop of small versions is fastest on one."""
+        self.writer.execute(f"SET threads = {int(count)}")
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log that the next checkpoint folds in."""
+        try:
+            return self.path.with_name(self.path.name + ".wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file. Not inside a transaction."""
+        self.writer.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _open(path: Path, zone: str) -> duckdb.DuckDBPyConnection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return connect(str(path), zone=zone)
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise EnvironmentFault(
+                "store_locked",
+                "Opening the hot store: another process holds it.",
+                where=str(path),
+                next_step="Stop the other `upwell run` of this project, or use another project.",
+            ) from error
+        raise _damaged(path, error) from error
+    except duckdb.Error as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        "store_damaged",
+        f"Opening the hot store: the file does not open ({error}).",
+        where=str(path),
+        next_step="Start `upwell run` again: it sets the file aside and takes a new snapshot.",
+    )
+
+
+def set_aside(path: Path, *, suffix: str) -> Path | None:
+    """Rename a damaged store and its log out of the way; returns where it is now."""
+    moved = None
+    for part in (path, path.with_name(path.name + ".wal")):
+        if part.exists():
+            target = part.with_name(f"{part.name}.{suffix}")
+            part.rename(target)
+            moved = moved or target
+    return moved
+
+
+def open_read_only(path: Path, *, zone: str) -> duckdb.DuckDBPyConnection:
+    """Open a store that no engine holds, for reading. Raises EnvironmentFault if one does."""
+    if not path.exists():
+        raise EnvironmentFault(
+            "no_data",
+            "Reading the hot store: there is no data yet.",
+            where=str(path),
+            next_step="Start `upwell run` first.",
+        )
+    try:
+        return connect(str(path), zone=zone, read_only=True)
+    except duckdb.Error as error:
+        raise EnvironmentFault(
+            "store_unreadable",
+            f"Reading the hot store: {error}",
+            where=str(path),
+            next_step="If `upwell run` is starting or stopping, try again in a moment.",
+        ) from error

@@ -1,0 +1,159 @@
+"""The ledger: which version the store is at, and how far into each source that reaches.
+
+``upwell.versions`` gets one row a source and version, in the transaction of the version itself:
+its newest row *is* the position to go on from. There is no second place where progress is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import uuid4
+
+import duckdb
+
+from upwell.core.errors import IntegrityError
+from upwell.core.position import BEGINNING, Position
+
+#: Format of everything in the store. A store of another format is built anew.
+FORMAT = 1
+
+#: Versions older than this are forgotten by ``trim``.
+KEPT_HOURS = 48
+
+#: Upwell's own tables that anyone may read, in the schema ``upwell``.
+TABLES = ("versions", "quarantine", "freshness")
+
+_LAYOUT = """
+CREATE SCHEMA IF NOT EXISTS upwell;
+CREATE SCHEMA IF NOT EXISTS _upwell;
+CREATE TABLE IF NOT EXISTS _upwell.facts (name VARCHAR, value VARCHAR);
+CREATE TABLE IF NOT EXISTS _upwell.captured (name VARCHAR NOT NULL, layout VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS upwell.versions (
+    version BIGINT NOT NULL,
+    source VARCHAR NOT NULL,
+    position VARCHAR NOT NULL,
+    complete_through TIMESTAMPTZ,
+    logical_time TIMESTAMPTZ NOT NULL,
+    transactions BIGINT NOT NULL,
+    changes BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS upwell.quarantine (
+    version BIGINT NOT NULL,
+    source_table VARCHAR NOT NULL,
+    position VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL,
+    key VARCHAR NOT NULL,
+    raw VARCHAR
+);
+CREATE TABLE IF NOT EXISTS upwell.freshness (
+    minute TIMESTAMPTZ NOT NULL,
+    dashboard VARCHAR NOT NULL,
+    histogram BIGINT[] NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProgress:
+    """How far one source has been taken in. Times in microseconds since 1970 UTC, our clock."""
+
+    position: Position
+    complete_through_us: int
+    transactions: int = 0
+    changes: int = 0
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the ledger's tables where missing. Raises IntegrityError on another format."""
+    for statement in _LAYOUT.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    found = read_fact(connection, "format")
+    if found is None:
+        write_fact(connection, "format", str(FORMAT))
+        write_fact(connection, "store", uuid4().hex)
+    elif found != str(FORMAT):
+        raise IntegrityError(
+            "store_format",
+            f"Opening the hot store: it has format {found}, this Upwell writes {FORMAT}.",
+            next_step="Start `upwell run`: it sets the file aside and takes a new snapshot.",
+        )
+
+
+def read_fact(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """A named fact about the store (format, identity, what models it was built with)."""
+    row = connection.execute("SELECT value FROM _upwell.facts WHERE name = ?", [name]).fetchone()
+    return None if row is None else str(row[0])
+
+
+def write_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    connection.execute("DELETE FROM _upwell.facts WHERE name = ?", [name])
+    connection.execute("INSERT INTO _upwell.facts VALUES (?, ?)", [name, value])
+
+
+def latest_version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The newest version; 0 while there is none."""
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM upwell.versions").fetchone()
+    return int(row[0]) if row else 0
+
+
+def logical_time_us(connection: duckdb.DuckDBPyConnection) -> int:
+    """What ``now()`` means in the newest version, microseconds since 1970 UTC."""
+    row = connection.execute(
+        "SELECT coalesce(epoch_us(max(logical_time)), 0) FROM upwell.versions"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def changes(connection: duckdb.DuckDBPyConnection) -> int:
+    """Changes taken in by the versions on record, snapshots not counted."""
+    row = connection.execute(
+        "SELECT coalesce(sum(changes), 0) FROM upwell.versions WHERE transactions > 0"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def progress(connection: duckdb.DuckDBPyConnection, source: str) -> SourceProgress:
+    """Where to go on with ``source``; position ``BEGINNING`` if nothing was ever taken in."""
+    row = connection.execute(
+        "SELECT position, coalesce(epoch_us(complete_through), 0) FROM upwell.versions "
+        "WHERE source = ? ORDER BY version DESC LIMIT 1",
+        [source],
+    ).fetchone()
+    if row is None:
+        return SourceProgress(BEGINNING, 0)
+    return SourceProgress(Position(row[0]), int(row[1]))
+
+
+def append(
+    connection: duckdb.DuckDBPyConnection,
+    version: int,
+    logical_time_us: int,
+    progresses: Mapping[str, SourceProgress],
+) -> None:
+    """Write down ``version``, inside the transaction that makes it."""
+    for source, now in progresses.items():
+        connection.execute(
+            "INSERT INTO upwell.versions VALUES "
+            "(?, ?, ?, make_timestamptz(?::BIGINT), make_timestamptz(?::BIGINT), ?, ?)",
+            [
+                version,
+                source,
+                now.position,
+                now.complete_through_us,
+                logical_time_us,
+                now.transactions,
+                now.changes,
+            ],
+        )
+
+
+def trim(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
+    """Forget versions older than ``KEPT_HOURS``, but never a source's newest."""
+    connection.execute(
+        "DELETE FROM upwell.versions WHERE logical_time < make_timestamptz(?::BIGINT) "
+        "AND version < (SELECT min(newest) FROM "
+        "(SELECT max(version) AS newest FROM upwell.versions GROUP BY source))",
+        [now_us - KEPT_HOURS * 3_600_000_000],
+    )
