@@ -1,0 +1,229 @@
+"""Read a project folder into a ``Project``, strictly.
+
+Every file is read and checked for itself, then all of them against one another (``check.py``);
+everything that is wrong is raised at once as ``ProjectErrors``. Invariant: a ``Project`` that comes
+out holds together, so that no later stage meets an unknown name. Of the environment, only what
+``${NAME}`` in a URL asks for is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import msgspec
+
+from upwell.core.errors import ProjectError, UsageError
+from upwell.project.check import check
+from upwell.project.conform import conform
+from upwell.project.declared import Declarations, Declared
+from upwell.project.document import Document, parse
+from upwell.project.files import list_files, read_text
+from upwell.project.model_file import parse_model
+from upwell.project.problems import ProjectErrors, gathering, nearest, problem, shown
+from upwell.project.url import VariableError, resolve
+from upwell.project.values import (
+    Dashboard,
+    MetricsFile,
+    Model,
+    Project,
+    RequirementsFile,
+    Settings,
+    Source,
+)
+
+SETTINGS_FILE = "upwell.yaml"
+
+_READ_FOLDERS = ("models", "metrics", "dashboards", "requirements")
+_LATER_FOLDERS = ("contracts", "recommenders", "syncs", "access", "tests")
+
+T = TypeVar("T")
+
+
+def read_project(folder: Path, *, environment: Mapping[str, str]) -> Project:
+    """The project in ``folder``, complete and consistent.
+
+    Raises ``UsageError`` where there is no project, ``ProjectErrors`` with all that is wrong in it.
+    """
+    folder = folder.resolve()
+    if not _has_settings(folder):
+        raise UsageError(
+            "no_project",
+            f"there is no project here: the folder has no {SETTINGS_FILE}",
+            where=str(folder),
+            next_step="name its folder with --project; or make one: `upwell demo` with a shop to "
+            "try, `upwell init DIR --from URL` from a database",
+        )
+    reader = _Reader(folder)
+    declared = reader.declarations(environment)
+    problems = [*reader.problems, *check(declared)]
+    if problems or declared.settings is None:
+        raise ProjectErrors(sorted(problems, key=_by_file_and_line))
+    return Project(
+        folder=folder,
+        settings=declared.settings.value,
+        models=_values(declared.models),
+        semantic_models=_values(declared.semantic_models),
+        metrics=_values(declared.metrics),
+        dashboards=_values(declared.dashboards),
+        requirements=_values(declared.requirements),
+    )
+
+
+def warnings(project: Project) -> list[str]:
+    """What is accepted but has no effect yet, and folders that look like a misspelling."""
+    found = []
+    if project.settings.lake is not None:
+        found.append(f"{SETTINGS_FILE}: `lake` is accepted, but no lake is written yet")
+    if project.settings.serve.sql is not None:
+        found.append(f"{SETTINGS_FILE}: `serve.sql` is accepted, but no SQL is served there yet")
+    for name in sorted(entry.name for entry in project.folder.iterdir() if entry.is_dir()):
+        meant = nearest(name, _READ_FOLDERS, likeness=0.8)
+        if name in _LATER_FOLDERS:
+            found.append(f"{name}/: not read yet")
+        elif meant is not None and name not in _READ_FOLDERS:
+            found.append(f"{name}/: not read; did you mean {meant}/?")
+    return found
+
+
+class _Reader:
+    """Reads the files of one folder, gathering problems on its way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.problems: list[ProjectError] = []
+        self._folder = folder
+        self._broken: set[str] = set()
+
+    def declarations(self, environment: Mapping[str, str]) -> Declarations:
+        settings = None
+        with gathering(self.problems):
+            text = read_text(self._folder, SETTINGS_FILE)
+            settings = _resolved(_yaml(Settings)(text, SETTINGS_FILE), environment)
+        models = self._read_all("models", ".sql", _model)
+        metrics = self._read_all("metrics", ".yaml", _yaml(MetricsFile))
+        dashboards = self._read_all("dashboards", ".yaml", _yaml(Dashboard))
+        requirements = self._read_all("requirements", ".yaml", _yaml(RequirementsFile))
+        return Declarations(
+            settings=settings,
+            models=self._by_name("model", ((model.value.name, model) for model in models)),
+            semantic_models=self._by_name(
+                "semantic model",
+                (
+                    (part.name, Declared(part, file.document, ("semantic_models", index)))
+                    for file in metrics
+                    for index, part in enumerate(file.value.semantic_models)
+                ),
+            ),
+            metrics=self._by_name(
+                "metric",
+                (
+                    (part.name, Declared(part, file.document, ("metrics", index)))
+                    for file in metrics
+                    for index, part in enumerate(file.value.metrics)
+                ),
+            ),
+            dashboards=self._by_name("dashboard", map(_named_by_file, dashboards)),
+            requirements=self._by_name("requirements file", map(_named_by_file, requirements)),
+            broken=frozenset(self._broken),
+        )
+
+    def _read_all(self, kind: str, suffix: str, parse_file: Callable[[str, str], T]) -> list[T]:
+        """Every file of a sub-folder that can be read; the rest are problems."""
+        found: list[T] = []
+        before = len(self.problems)
+        for file in list_files(self._folder, kind, suffix, nested=kind == "models"):
+            if isinstance(file, ProjectError):
+                self.problems.append(file)
+                continue
+            with gathering(self.problems):
+                found.append(parse_file(read_text(self._folder, file), file))
+        if len(self.problems) > before:
+            self._broken.add(kind)
+        return found
+
+    def _by_name(
+        self, noun: str, items: Iterable[tuple[str, Declared[T]]]
+    ) -> dict[str, Declared[T]]:
+        named: dict[str, Declared[T]] = {}
+        for name, item in items:
+            first = named.setdefault(name, item)
+            if first is not item:
+                self.problems.append(
+                    problem(
+                        "project_name_taken",
+                        f"the {noun} `{name}` is there already, at {first.where('name')}",
+                        where=item.where("name"),
+                        next_step="rename or remove one of the two",
+                    )
+                )
+        return named
+
+
+def _has_settings(folder: Path) -> bool:
+    try:
+        return (folder / SETTINGS_FILE).exists()
+    except OSError:  # what may not be looked into is no project for us
+        return False
+
+
+def _yaml(kind: type[T]) -> Callable[[str, str], Declared[T]]:
+    """A reader of one kind of YAML file."""
+
+    def read(text: str, file: str) -> Declared[T]:
+        document = parse(text, file)
+        return Declared(conform(document, kind), document)
+
+    return read
+
+
+def _model(text: str, file: str) -> Declared[Model]:
+    return Declared(parse_model(text, file), Document(file, None, {}))
+
+
+def _named_by_file(item: Declared[T]) -> tuple[str, Declared[T]]:
+    return PurePosixPath(item.document.file).stem, item
+
+
+def _resolved(settings: Declared[Settings], environment: Mapping[str, str]) -> Declared[Settings]:
+    """The settings with the variables in URLs filled in."""
+    problems: list[ProjectError] = []
+    sources = dict(settings.value.sources)
+    for name, source in settings.value.sources.items():
+        with gathering(problems):
+            url = _resolved_url(source, settings.where("sources", name, "url"), environment)
+            sources[name] = msgspec.structs.replace(source, url=url)
+    if problems:
+        raise ProjectErrors(problems)
+    value = msgspec.structs.replace(settings.value, sources=sources)
+    return Declared(value, settings.document)
+
+
+def _resolved_url(source: Source, where: str, environment: Mapping[str, str]) -> str:
+    try:
+        url = resolve(source.url, environment)
+    except VariableError as error:
+        if not error.name:
+            what = "`${` begins no variable here"
+            step = "write ${NAME} or ${NAME:-default}; a bare $ needs no braces"
+        else:
+            what = f"the environment variable {error.name} is not set"
+            step = f"set it (export {error.name}=…), or write ${{{error.name}:-default}}"
+        raise problem("project_variable_missing", what, where=where, next_step=step) from None
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise problem(
+            "project_value_wrong",
+            f"a PostgreSQL source cannot be reached at `{shown(url)}`",
+            where=where,
+            next_step="write postgresql://user:password@host:port/database",
+        )
+    return url
+
+
+def _values(declared: Mapping[str, Declared[T]]) -> dict[str, T]:
+    return {name: item.value for name, item in declared.items()}
+
+
+def _by_file_and_line(one: ProjectError) -> tuple[str, int]:
+    file, _, line = one.where.rpartition(":")
+    return file, int(line)

@@ -1,0 +1,1 @@
+"""What stakeholders asked for, held against what was measured."""
