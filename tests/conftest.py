@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture_report import Report
 from upwell.core.errors import EnvironmentFault
 from upwell.demo.server import Server, embedded_binaries
 
@@ -61,3 +62,12 @@ def postgres_server(request: pytest.FixtureRequest) -> Server:
     """Each test that asks for this runs on both servers."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    """Takes down what a crash or soak test sees; written to docs by those marked ``torture``."""
+    taken = Report(request.node.name)
+    yield taken
+    if request.node.get_closest_marker("torture") and taken.rows:
+        taken.write()

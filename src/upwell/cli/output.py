@@ -1,0 +1,62 @@
+"""How a verb answers: for people, or as one JSON object and nothing else (``--json``).
+
+``{"ok": true, "data": …}`` or ``{"ok": false, "error": {"code", "what", "where", "next"}}``. Exit
+codes are those of ``core.errors.Exit``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+from uuid import UUID
+
+from rich.console import Console
+
+from upwell.core.errors import Exit, UpwellError
+
+console = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
+
+
+def answer(data: Any, *, as_json: bool, show: Callable[[Any], None], ok: bool = True) -> None:
+    """Print ``data``, by ``show`` for people. Exits with 1 where the answer is no."""
+    if as_json:
+        print(json.dumps({"ok": True, "data": data}, default=_plain, ensure_ascii=False))
+    else:
+        show(data)
+    if not ok:
+        raise SystemExit(Exit.NO)
+
+
+def quiet(_data: Any) -> None:
+    """Shows nothing, for answers that are JSON in any case."""
+
+
+def fail(error: UpwellError, *, as_json: bool) -> NoReturn:
+    """Print an error with its next step and exit with its code."""
+    if as_json:
+        print(json.dumps({"ok": False, "error": error.as_dict()}, ensure_ascii=False))
+    else:
+        errors.print(f"[bold red]error[/] [dim]{error.code}[/]", highlight=False)
+        errors.print(str(error), highlight=False, markup=False, soft_wrap=True)
+    sys.stdout.flush()
+    raise SystemExit(error.exit)
+
+
+def _plain(value: Any) -> Any:
+    """Decimals as strings, times as ISO 8601, bytes as hex."""
+    match value:
+        case decimal.Decimal() | UUID():
+            return str(value)
+        case dt.datetime() | dt.date() | dt.time():
+            return value.isoformat()
+        case dt.timedelta():
+            return value.total_seconds()
+        case bytes():
+            return value.hex()
+        case _:
+            raise TypeError(f"no JSON for {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""What Upwell serves: boards over HTTP (``web``) and SQL to people (``reader``)."""

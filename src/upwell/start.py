@@ -1,0 +1,187 @@
+"""Brings a store to the point from which the engine goes on: opened, filled, its models built.
+
+Every step finds out what is already done, so that starting again after any crash is the same as
+starting. A store that does not open is set aside and made anew from the sources.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from upwell.core.errors import IntegrityError
+from upwell.core.position import BEGINNING
+from upwell.core.protocols import Source
+from upwell.core.schema import TableSchema
+from upwell.engine import Following
+from upwell.ingest import tables
+from upwell.ingest.load import load_snapshot
+from upwell.store import ledger
+from upwell.store.hot import HotStore, set_aside
+from upwell.store.place import StatePlace
+from upwell.transform.plan import Plan
+from upwell.transform.refresh import build, drop
+
+log = structlog.get_logger(__name__)
+
+Report = Callable[..., None]
+"""Told of progress: the event's name, then facts about it."""
+
+_MODELS_BUILT = "models built"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSetting:
+    """A configured source: what it is called, how to reach it, and its tables by SQL name."""
+
+    name: str
+    open: Callable[[str | None], Source]  # given the cluster's identity known so far
+    tables: frozenset[str]
+
+
+def open_store(place: StatePlace, *, zone: str, report: Report) -> HotStore:
+    """The hot store, made anew where it is missing or damaged."""
+    try:
+        return _prepared(place, zone)
+    except IntegrityError as error:
+        moved = set_aside(place.hot_store, suffix=time.strftime("damaged-%Y%m%dT%H%M%S"))
+        log.error("store_set_aside", what=error.what, moved_to=str(moved))  # noqa: TRY400
+        report("store_set_aside", why=error.what, moved_to=str(moved))
+        return _prepared(place, zone)
+
+
+def _prepared(place: StatePlace, zone: str) -> HotStore:
+    store = HotStore(place.hot_store, zone=zone)
+    try:
+        ledger.prepare(store.writer)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A source as found at the start: how far it was taken in, if it was with these tables."""
+
+    source: Source
+    known: ledger.SourceProgress | None
+    stored: frozenset[str]
+
+
+def open_source(store: HotStore, setting: SourceSetting) -> Begun:
+    """Open a source and see whether it goes on or begins (anew, where its tables differ)."""
+    known = ledger.progress(store.writer, setting.name)
+    stored = frozenset(
+        name
+        for name in tables.captured_tables(store.writer)
+        if name.partition(".")[0] == setting.name
+    )
+    goes_on = known.position != BEGINNING and stored == setting.tables
+    identity = ledger.read_fact(store.writer, _identity_fact(setting.name)) if goes_on else None
+    return Begun(setting.open(identity), known if goes_on else None, stored)
+
+
+def layouts_ahead(store: HotStore, begun: Sequence[Begun]) -> dict[str, TableSchema]:
+    """The layouts the models will find, before anything is read: so that a model that does not
+    hold is told at once, not after a long snapshot.
+    """
+    layouts = tables.captured_tables(store.writer)
+    for each in begun:
+        if each.known is not None:
+            continue  # also where the source is away: what is stored is what is served
+        for name in each.stored - {schema.name for schema in each.source.tables}:
+            del layouts[name]
+        for schema in each.source.tables:
+            stored = layouts.get(schema.name)
+            layouts[schema.name] = tables.merged_layout(stored, schema) if stored else schema
+    return layouts
+
+
+def begin_following(store: HotStore, begun: Begun, report: Report) -> Following:
+    """Where to go on with a source; takes its snapshot first where it begins."""
+    source, known = begun.source, begun.known
+    if known is None:
+        known = _take_snapshot(store, source, begun.stored, report)
+        ledger.write_fact(store.writer, _identity_fact(source.name), source.identity)
+    return Following(source, known.position, known.complete_through_us)
+
+
+def _identity_fact(source: str) -> str:
+    return f"source {source}"
+
+
+def _take_snapshot(
+    store: HotStore, source: Source, stored: frozenset[str], report: Report
+) -> ledger.SourceProgress:
+    name = source.name
+    schemas = {schema.name: schema for schema in source.tables}
+    report("snapshot_started", source=name, tables=sorted(schemas))
+    layouts = tables.captured_tables(store.writer)
+    with store.transaction() as connection:
+        for table in stored - schemas.keys():
+            tables.drop(connection, table)
+        for table, schema in schemas.items():
+            if table in stored:
+                wanted = tables.merged_layout(layouts[table], schema)
+                tables.widen(connection, layouts[table], wanted)
+            else:
+                tables.create(connection, schema)
+        ledger.write_fact(connection, _MODELS_BUILT, "{}")
+    store.checkpoint()
+    snapshot = source.snapshot()
+    try:
+        version = ledger.latest_version(store.writer) + 1
+        now_us = time.time_ns() // 1000
+        with store.transaction() as connection:
+            rows = load_snapshot(
+                connection,
+                snapshot,
+                schemas.values(),
+                version=version,
+                received_at_us=now_us,
+                progress=lambda table, done, of: report(
+                    "snapshot_progress", table=table, rows=done, of=of
+                ),
+            )
+            progress = ledger.SourceProgress(
+                snapshot.position, snapshot.taken_at_us, transactions=0, changes=rows
+            )
+            ledger.append(connection, version, now_us, {name: progress})
+    finally:
+        snapshot.close()
+    store.checkpoint()
+    report("snapshot_finished", source=name, rows=rows)
+    return progress
+
+
+def build_models(store: HotStore, plan: Plan, report: Report) -> None:
+    """(Re)build every model that is new or whose meaning changed, and drop those that are gone.
+
+    What was built makes a version of its own, so that followers see it as news.
+    """
+    recorded = ledger.read_fact(store.writer, _MODELS_BUILT) or "{}"
+    built: dict[str, str] = msgspec.json.decode(recorded)
+    wanted = {model.name: model.fingerprint for model in plan.models}
+    stale = [name for name, fingerprint in wanted.items() if built.get(name) != fingerprint]
+    gone = [name for name in built if name not in wanted]
+    if not stale and not gone:
+        return
+    report("models_started", models=stale)
+    now_us = time.time_ns() // 1000
+    store.checkpoint()
+    with store.transaction() as connection:
+        for name in gone:
+            drop(connection, name)
+        build(connection, plan, stale, logical_time_us=now_us)
+        ledger.write_fact(connection, _MODELS_BUILT, msgspec.json.encode(wanted).decode())
+        version = ledger.latest_version(connection) + 1
+        sources = {schema.name.partition(".")[0] for schema in plan.tables}
+        progresses = {source: ledger.progress(connection, source) for source in sources}
+        ledger.append(connection, version, now_us, progresses)
+    store.checkpoint()
+    report("models_finished", models=stale)

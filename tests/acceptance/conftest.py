@@ -1,0 +1,18 @@
+"""One shop and one project for each test that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.running import ShopProject, release, shop_project
+from upwell.demo.server import Server
+
+
+@pytest.fixture
+def shop(postgres: Server, tmp_path: Path) -> Iterator[ShopProject]:
+    project = shop_project(postgres, tmp_path / "project")
+    yield project
+    release(project)

@@ -1,0 +1,116 @@
+"""Killed at any moment, under load, Upwell goes on as if nothing had happened.
+
+The short form is part of every test run; the long one (thirty kills at 500 changes a second, for
+the engine and for web) belongs to ``make torture``, which writes its results to ``docs/torture.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.running import (
+    ShopProject,
+    eventually,
+    is_equal_to_the_shop,
+    number,
+    release,
+    running,
+    shop_project,
+)
+from tests.torture_report import Report
+from upwell.demo.server import Server
+
+
+@dataclass(frozen=True)
+class Ordeal:
+    """How often which process is killed, and how many orders a second come in meanwhile."""
+
+    process: str
+    kills: int
+    orders_a_second: float
+    longest_pause_seconds: float
+
+
+@contextmanager
+def customers(project: ShopProject, rate: float) -> Iterator[subprocess.Popen[bytes]]:
+    """The shop is busy inside; afterwards what was written stands in the process's output."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upwell.demo.simulator", "--url", project.url, "--rate", str(rate)],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> None:
+    """Kill, again and again, while orders come in; then everything must be there exactly once."""
+    chance = random.Random(ordeal.kills)
+    project = shop_project(server, folder, days_of_history=70)
+    with running(project) as supervisor, customers(project, ordeal.orders_a_second) as shop:
+        for _ in range(ordeal.kills):
+            threading.Event().wait(chance.uniform(0, ordeal.longest_pause_seconds))
+            eventually(lambda: ordeal.process in supervisor.pids())
+            os.kill(supervisor.pids()[ordeal.process], signal.SIGKILL)
+        shop.send_signal(signal.SIGTERM)
+        written, _ = shop.communicate(timeout=20)
+        recovered_seconds = eventually(lambda: is_equal_to_the_shop(project))
+        proof = project.engine.ask("prove")
+        assert [model["model"] for model in proof["models"] if not model["holds"]] == []
+        eventually(lambda: _page_counts_the_shops_orders(project))
+        facts = json.loads(written)
+        report.row(
+            fault=f"kill -9 of {ordeal.process}",
+            times=ordeal.kills,
+            changes=facts["row_changes"],
+            changes_per_second=round(facts["row_changes_per_second"]),
+            versions=project.engine.ask("status")["version"],
+            caught_up_seconds=round(recovered_seconds, 1),
+            lost=0,
+            doubled=0,
+        )
+    release(project)
+
+
+def _page_counts_the_shops_orders(project: ShopProject) -> bool:
+    board = project.board()
+    with project.connect() as connection:
+        row = connection.execute(
+            "select count(*) from orders where status <> 'cancelled' "
+            "and placed_at >= to_timestamp(%s) and exists "
+            "(select from order_items where order_id = orders.id)",
+            [board["window"]["starts_ms"] / 1000],
+        ).fetchone()
+    assert row is not None
+    return bool(number(board, "orders") == row[0])
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("process", ["engine", "web"])
+def test_nothing_is_lost_or_doubled_when_killed(
+    process: str, postgres: Server, tmp_path: Path, report: Report
+) -> None:
+    go_through(Ordeal(process, 3, 10, 2.0), postgres, tmp_path / "project", report)
+
+
+@pytest.mark.postgres
+@pytest.mark.torture
+@pytest.mark.parametrize("process", ["engine", "web"])
+def test_nothing_is_lost_or_doubled_when_killed_thirty_times(
+    process: str, postgres: Server, tmp_path: Path, report: Report
+) -> None:
+    go_through(Ordeal(process, 30, 55, 6.0), postgres, tmp_path / "project", report)
