@@ -1,0 +1,178 @@
+"""GROUP BY and aggregate functions of one SELECT, read as counters over groups.
+
+SUM and COUNT of exact types, with DISTINCT and FILTER, inside any expression; what merges is exact
+or not merged at all, so floats are refused. Raises ``Obstacle`` for every other aggregate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from upwell.transform.plan.joins import Obstacle, text
+from upwell.transform.plan.nodes import ROWS, count_column, group_column, sum_column
+from upwell.transform.plan.parse import function_name
+
+#: The type DuckDB gives the SUM of each of these expressions.
+SumTypes = Callable[[Sequence[exp.Expr]], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An expression that is counted and maybe summed over each group."""
+
+    value: exp.Expr
+    distinct: bool
+    summed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """A GROUP BY: its groups, its counted values, and what it shows as SQL over the state."""
+
+    groups: list[exp.Expr]
+    counted: list[Counted]
+    sum_types: list[str | None]
+    outputs: list[exp.Expr]
+    having: exp.Expr | None
+
+
+def is_grouped(select: exp.Select, functions: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether the SELECT groups its rows, by GROUP BY or by calling an aggregate."""
+    if select.args.get("group") or select.args.get("having"):
+        return True
+    return any(
+        _is_aggregate(part, functions) for each in select.expressions for part in each.walk()
+    )
+
+
+def read_groups(
+    select: exp.Select, functions: Mapping[str, tuple[str, str]], sum_types: SumTypes
+) -> Grouped:
+    """The groups and counters of a SELECT. Raises ``Obstacle``."""
+    outputs = [each.unalias() for each in select.expressions]
+    groups = _groups(select, outputs, functions)
+    having = select.args.get("having")
+    counters = _Counters(functions)
+    shown = [counters.over_state(each, groups) for each in outputs]
+    kept = counters.over_state(having.this, groups) if having else None
+    summed = [each for each in counters.counted if each.summed]
+    types = dict(
+        zip(map(_identity, summed), sum_types([each.value for each in summed]), strict=True)
+    )
+    for each in summed:
+        of_type = types[_identity(each)]
+        if not of_type.startswith("DECIMAL") and of_type != "HUGEINT":
+            value = text(each.value).replace('"', "")
+            raise Obstacle(f"adds up {value}, a {of_type}, whose sums depend on their order")
+    return Grouped(
+        groups=groups,
+        counted=counters.counted,
+        sum_types=[types.get(_identity(each)) for each in counters.counted],
+        outputs=shown,
+        having=kept,
+    )
+
+
+def _groups(
+    select: exp.Select,
+    outputs: Sequence[exp.Expr],
+    functions: Mapping[str, tuple[str, str]],
+) -> list[exp.Expr]:
+    group = select.args.get("group")
+    if group is None:
+        return []
+    if group.args.get("all"):
+        found = [
+            each
+            for each in outputs
+            if not any(_is_aggregate(part, functions) for part in each.walk())
+        ]
+    else:
+        found = list(group.expressions)
+    for each in found:
+        if isinstance(each, exp.Rollup | exp.Cube | exp.GroupingSets | exp.Tuple):
+            raise Obstacle("groups by several sets of columns")
+    if any(value for part, value in group.args.items() if part not in ("expressions", "all")):
+        raise Obstacle("groups by several sets of columns")
+    return [each for index, each in enumerate(found) if each not in found[:index]]
+
+
+@dataclass(slots=True)
+class _Counters:
+    """Collects what the aggregates of one SELECT count, each value once."""
+
+    functions: Mapping[str, tuple[str, str]]
+    counted: list[Counted] = field(default_factory=list)
+
+    def over_state(self, expression: exp.Expr, groups: Sequence[exp.Expr]) -> exp.Expr:
+        """The expression with groups and aggregates replaced by columns of the state."""
+
+        def replace(part: exp.Expr) -> exp.Expr:
+            if part in groups:
+                return _state(group_column(groups.index(part)))
+            if isinstance(part, exp.Filter):
+                return self._aggregate(part.this, part.expression.this)
+            if _is_aggregate(part, self.functions):
+                return self._aggregate(part, None)
+            if isinstance(part, exp.Column):
+                raise Obstacle(f"shows {text(part)}, which it does not group by")
+            return part
+
+        return expression.copy().transform(replace)
+
+    def _aggregate(self, call: exp.Expr, condition: exp.Expr | None) -> exp.Expr:
+        if not isinstance(call, exp.Sum | exp.Count):
+            raise Obstacle(f"uses {function_name(call) or text(call)}(), which cannot be merged")
+        value, distinct = call.this, False
+        if isinstance(value, exp.Distinct):
+            value, distinct = _single(call, value.expressions), True
+        elif isinstance(value, exp.Order) or call.expressions:
+            raise Obstacle(f"uses {text(call)}, which cannot be merged")
+        if isinstance(value, exp.Star) or value is None:
+            if condition is None:
+                return _state(ROWS)
+            value = exp.Literal.number(1)
+        if condition is not None:
+            value = exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])
+        index = self._slot(Counted(value, distinct, summed=isinstance(call, exp.Sum)))
+        count = _state(count_column(index))
+        if isinstance(call, exp.Count):
+            return count
+        total = _state(sum_column(index))
+        some = exp.GT(this=count, expression=exp.Literal.number(0))
+        return exp.Case(ifs=[exp.If(this=some, true=total)])  # a SUM of nothing is NULL
+
+    def _slot(self, wanted: Counted) -> int:
+        for index, each in enumerate(self.counted):
+            if (each.value, each.distinct) == (wanted.value, wanted.distinct):
+                summed = each.summed or wanted.summed
+                self.counted[index] = Counted(each.value, each.distinct, summed)
+                return index
+        self.counted.append(wanted)
+        return len(self.counted) - 1
+
+
+def _identity(counted: Counted) -> tuple[str, bool]:
+    return text(counted.value), counted.distinct
+
+
+def _state(column: str) -> exp.Expr:
+    return exp.column(column, quoted=True)
+
+
+def _single(call: exp.Expr, values: Sequence[exp.Expr]) -> exp.Expr:
+    if len(values) != 1:
+        raise Obstacle(f"uses {text(call)}, which cannot be merged")
+    return values[0]
+
+
+def _is_aggregate(part: exp.Expr, functions: Mapping[str, tuple[str, str]]) -> bool:
+    if isinstance(part, exp.AggFunc):
+        return True
+    kind, _ = (
+        functions.get(function_name(part), ("", "")) if isinstance(part, exp.Func) else ("", "")
+    )
+    return kind == "aggregate"

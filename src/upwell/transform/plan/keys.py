@@ -1,0 +1,144 @@
+"""What can be proven about rows: which columns determine a row, which are never NULL.
+
+The proof is the closure of functional dependencies over a join (Maier, "The Theory of Relational
+Databases", 1983, chapter 4): a key determines its row, an equality carries a value over. Only what
+follows from the keys of the sources is ever relied on; a declared key proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from upwell.core.schema import Column
+
+Reference = tuple[str, str]  # alias, column
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, model or hidden node as others read it; ``unique`` columns identify a row."""
+
+    name: str
+    columns: tuple[Column, ...]
+    unique: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one join says: its inputs by alias and the conditions all its rows meet."""
+
+    inputs: dict[str, Relation]
+    conditions: Sequence[exp.Expr]
+
+    def determined(self, known: Iterable[exp.Expr]) -> set[Reference]:
+        """All columns whose value follows from the values of ``known`` expressions."""
+        found = {
+            reference for each in known if isinstance(each, exp.Column) for reference in [_at(each)]
+        }
+        equal = [pair for each in self.conditions if (pair := _equal_columns(each))]
+        found |= {
+            _at(column)
+            for each in self.conditions
+            if isinstance(each, exp.EQ) and (column := _constant_column(each))
+        }
+        while True:
+            before = len(found)
+            for alias, relation in self.inputs.items():
+                key = {(alias, name.lower()) for name in relation.unique}
+                if key and key <= found:
+                    found |= {(alias, column.name.lower()) for column in relation.columns}
+            for left, right in equal:
+                if left in found or right in found:
+                    found |= {left, right}
+            if len(found) == before:
+                return found
+
+    def identify(self, known: Iterable[exp.Expr]) -> bool:
+        """Whether the values of ``known`` single out one row of every input."""
+        found = self.determined(known)
+        return all(
+            relation.unique and {(alias, name.lower()) for name in relation.unique} <= found
+            for alias, relation in self.inputs.items()
+        )
+
+    def fix(self, known: Sequence[exp.Expr], wanted: Iterable[exp.Expr]) -> bool:
+        """Whether the values of ``known`` decide the value of every ``wanted`` expression."""
+        found = self.determined(known)
+        return all(
+            each in known or {_at(column) for column in each.find_all(exp.Column)} <= found
+            for each in wanted
+        )
+
+    def never_null(self, expression: exp.Expr) -> bool:
+        """Whether the expression has a value in every row of the join."""
+        match expression:
+            case exp.Column():
+                return self._column_never_null(expression)
+            case exp.Literal() | exp.Boolean() | exp.Count():
+                return True
+            case exp.TryCast():
+                return False
+            case exp.Cast() | exp.Paren() | exp.Neg() | exp.TimestampTrunc() | exp.DateTrunc():
+                return self.never_null(expression.this)
+            case exp.Coalesce():
+                return any(map(self.never_null, [expression.this, *expression.expressions]))
+            case exp.Add() | exp.Sub() | exp.Mul():
+                return self.never_null(expression.left) and self.never_null(expression.right)
+            case _:
+                return False
+
+    def _column_never_null(self, column: exp.Column) -> bool:
+        alias, name = _at(column)
+        relation = self.inputs.get(alias)
+        stored = relation is not None and any(
+            each.name.lower() == name and not each.nullable for each in relation.columns
+        )
+        return stored or any(_demands(condition, column) for condition in self.conditions)
+
+
+def smallest(
+    columns: Sequence[int], suffices: Sequence[exp.Expr], *, facts: Facts
+) -> tuple[int, ...]:
+    """Drop from a unique set of outputs, last first, each column that the others decide."""
+    kept = list(columns)
+    for index in reversed(columns):
+        rest = [each for each in kept if each != index]
+        if rest and facts.fix([suffices[each] for each in rest], [suffices[index]]):
+            kept = rest
+    return tuple(kept)
+
+
+def _at(column: exp.Column) -> Reference:
+    return column.table, column.name.lower()
+
+
+def _equal_columns(condition: exp.Expr) -> tuple[Reference, Reference] | None:
+    if isinstance(condition, exp.EQ):
+        left, right = condition.left, condition.right
+        if isinstance(left, exp.Column) and isinstance(right, exp.Column):
+            return _at(left), _at(right)
+    return None
+
+
+def _constant_column(condition: exp.EQ) -> exp.Column | None:
+    for column, value in (
+        (condition.left, condition.right),
+        (condition.right, condition.left),
+    ):
+        if isinstance(column, exp.Column) and isinstance(value, exp.Literal):
+            return column
+    return None
+
+
+def _demands(condition: exp.Expr, column: exp.Column) -> bool:
+    """Whether a row can only meet the condition with a value in ``column``."""
+    match condition:
+        case exp.EQ() | exp.NEQ() | exp.LT() | exp.LTE() | exp.GT() | exp.GTE():
+            return column in (condition.left, condition.right)
+        case exp.Not(this=exp.Is(this=this, expression=exp.Null())):
+            return bool(this == column)
+        case _:
+            return False

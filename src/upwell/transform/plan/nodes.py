@@ -1,0 +1,175 @@
+"""The plan's values: models made of nodes, each node one way to keep a result fresh.
+
+Every node gives a relation that other nodes may read: a model under its own name in ``main``, a
+part of one under a hidden name in the schema ``_upwell``. Inside a node, expressions are SQL text
+over the aliases of its inputs; ``sql.py`` compiles them to the full query and to the delta.
+
+A new way to refresh is a new member of ``Kind``, a rule in ``decompose.py`` that chooses it and a
+function in ``refresh/refresher.py`` that runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from upwell.core.schema import Column, TableSchema
+from upwell.project.values import Model
+
+#: Schema of the hidden relations and states.
+HIDDEN = "_upwell"
+
+#: Hidden columns of an aggregate's state.
+ROWS = "_rows"
+
+
+def group_column(index: int) -> str:
+    return f"_g{index}"
+
+
+def count_column(index: int) -> str:
+    return f"_n{index}"
+
+
+def sum_column(index: int) -> str:
+    return f"_s{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A relation as one FROM item reads it: under ``alias``, and only these columns."""
+
+    alias: str
+    relation: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One SELECT of inner joins: the rows of the inputs' product that meet every condition."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A UNION ALL of branches: its delta follows from the deltas of its inputs alone.
+
+    ``stored`` results are tables; the others are views, since reading them costs no join.
+    """
+
+    branches: tuple[Branch, ...]
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What aggregates count and add up: one column after the groups of ``Aggregate.rows``.
+
+    ``sum_type`` is the exact type DuckDB gives its SUM, None where only a count is asked for.
+    ``distinct`` names the hidden relation that holds each value once a group.
+    """
+
+    sum_type: str | None
+    distinct: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A GROUP BY of mergeable aggregates, kept as counters in the table ``state``.
+
+    The state holds, for each group, its columns ``_g…``, the number of rows ``_rows`` and for each
+    argument the number of values ``_n…`` and their sum ``_s…``. A group vanishes at ``_rows`` 0;
+    without groups there always is exactly one row. ``outputs`` and ``having`` are SQL over it.
+    """
+
+    rows: Branch  # outputs: the groups, then the arguments
+    groups: int
+    arguments: tuple[Argument, ...]
+    outputs: tuple[str, ...]
+    having: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """A query that is run in full and compared with what is stored."""
+
+    query: str
+    reads: tuple[Input, ...]
+    reads_clock: bool
+
+
+Kind = Linear | Aggregate | Recompute
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One relation of the plan. ``unique`` columns are proven to differ between any two rows."""
+
+    name: str
+    columns: tuple[Column, ...]
+    kind: Kind
+    reason: str
+    unique: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What the node reads; one relation may appear under several aliases."""
+        match self.kind:
+            case Linear(branches=branches):
+                return tuple(source for branch in branches for source in branch.inputs)
+            case Aggregate(rows=rows):
+                return rows.inputs
+            case Recompute(reads=reads):
+                return reads
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """How one model is computed: its nodes in order, the last of which is the model itself.
+
+    ``query`` is the model's own text with AVG written as SUM/COUNT and the clock bound to
+    ``$logical_time_us``; it owes nothing to the nodes, so that a proof can rest on it.
+    ``schema.key`` is proven and NOT NULL, or empty; a merely declared key is in ``model.key``.
+    """
+
+    model: Model
+    schema: TableSchema
+    query: str
+    reads: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    reads_clock: bool
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every model of a project, each after those it reads."""
+
+    tables: tuple[TableSchema, ...]
+    models: tuple[ModelPlan, ...]
+
+    def model(self, name: str) -> ModelPlan:
+        """The model called ``name``. Raises KeyError if there is none."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, in an order in which each comes after its inputs."""
+        for model in self.models:
+            yield from model.nodes

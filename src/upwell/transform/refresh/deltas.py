@@ -1,0 +1,85 @@
+"""The deltas of one version: Arrow tables that DuckDB can read for as long as the version is made.
+
+Registered, not written to temporary tables: it costs no DDL, the row count comes free, and DuckDB
+knows how small a delta is and builds its joins on it. A reader sees a delta through the columns it
+uses; what an update did to other columns cancels out before any query runs.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upwell.core.batch import WEIGHT, consolidate
+from upwell.transform.plan.nodes import Input
+
+
+class Deltas:
+    """A context: what is registered on the connection inside is gone at its end."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._batches: dict[str, pa.Table] = {}
+        self._names: dict[str, str] = {}
+        self._projections: dict[tuple[str, tuple[str, ...]], str | None] = {}
+        self._registered: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in self._registered:
+            self._connection.unregister(name)
+
+    def add(self, relation: str, batch: pa.Table) -> None:
+        """The consolidated, non-empty delta of a relation."""
+        self._batches[relation] = batch
+
+    def has(self, relation: str) -> bool:
+        return relation in self._batches
+
+    def name(self, relation: str) -> str:
+        """The name under which SQL reads the relation's whole delta."""
+        if relation not in self._names:
+            self._names[relation] = self.register(self._batches[relation])
+        return self._names[relation]
+
+    def seen_by(self, reader: Input) -> str | None:
+        """The name of the delta as a reader sees it; None if nothing changed for it."""
+        batch = self._batches.get(reader.relation)
+        if batch is None:
+            return None
+        columns = tuple(column.name for column in reader.columns)
+        key = (reader.relation, columns)
+        if key not in self._projections:
+            self._projections[key] = self._project(reader.relation, batch, columns)
+        return self._projections[key]
+
+    def _project(self, relation: str, batch: pa.Table, columns: tuple[str, ...]) -> str | None:
+        only_inserts = pc.min(batch.column(WEIGHT)).as_py() > 0
+        if only_inserts or len(columns) + 1 == batch.num_columns:
+            return self.name(relation)
+        if not columns:
+            unchanged = pc.sum(batch.column(WEIGHT)).as_py() == 0
+            return None if unchanged else self.name(relation)
+        try:
+            projected = consolidate(batch.select([*columns, WEIGHT]))
+        except pa.ArrowNotImplementedError:  # nested types: Arrow cannot group them, DuckDB can
+            return self.name(relation)
+        return self.register(projected) if projected.num_rows else None
+
+    def register(self, table: pa.Table) -> str:
+        """Make an Arrow table readable under a name of its own until the context ends."""
+        name = f"_upwell_delta_{len(self._registered)}"
+        self._connection.register(name, table)
+        self._registered.append(name)
+        return name

@@ -1,0 +1,204 @@
+"""Models kept fresh: from the deltas of the source tables to the deltas of the models.
+
+Nodes run in the plan's order inside the caller's transaction, so every model is at one version.
+A node whose inputs did not change, as far as it reads them, costs nothing. No DDL, and at most four
+statements a node: grouped delta, merge with the state, delete, insert.
+
+Invariant: after ``apply`` every relation of the plan equals its full query over the tables as they
+stand. A state that contradicts its delta (a row to delete that is not there, a count below zero)
+raises ``IntegrityError``: the caller rolls back and rebuilds the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upwell.core.batch import WEIGHT, consolidate, from_rows
+from upwell.core.errors import IntegrityError
+from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.transform.plan import sql
+from upwell.transform.plan.bind import LOGICAL_TIME
+from upwell.transform.plan.nodes import ROWS, Aggregate, Linear, Node, Plan, Recompute
+from upwell.transform.refresh.deltas import Deltas
+
+
+class Refresher:
+    """Applies versions to the models of a plan, over the one connection that writes."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+        self._connection = connection
+        self._models = {model.name for model in plan.models}
+        self._nodes = tuple(plan.nodes)
+        self._columns = {node.name: node.columns for node in self._nodes}
+
+    def apply(self, deltas: Mapping[str, pa.Table], logical_time_us: int) -> dict[str, pa.Table]:
+        """The consolidated delta of every model that changed, by name; states are updated.
+
+        ``deltas``: consolidated change batches of source tables by SQL name. Call it inside a
+        transaction in which the source tables already stand as the deltas leave them. Without
+        deltas it is a tick: only what reads the clock is refreshed.
+        """
+        changed: dict[str, pa.Table] = {}
+        with Deltas(self._connection) as known:
+            for name, batch in deltas.items():
+                if batch.num_rows:
+                    known.add(name, batch)
+            for node in self._nodes:
+                delta = self._refresh(node, known, logical_time_us)
+                if delta is not None and delta.num_rows:
+                    known.add(node.name, delta)
+                    if node.name in self._models:
+                        changed[node.name] = delta
+        return changed
+
+    def _refresh(self, node: Node, known: Deltas, logical_time_us: int) -> pa.Table | None:
+        match node.kind:
+            case Linear():
+                return self._refresh_linear(node, node.kind, known)
+            case Aggregate():
+                return self._refresh_aggregate(node, node.kind, known)
+            case Recompute():
+                return self._refresh_in_full(node, node.kind, known, logical_time_us)
+
+    # ── linear ───────────────────────────────────────────────────────────────────────────────────
+
+    def _refresh_linear(self, node: Node, kind: Linear, known: Deltas) -> pa.Table | None:
+        seen = _seen(node, known)
+        if not seen:
+            return None
+        delta = self._fetch(sql.linear_delta(node, kind, seen))
+        if kind.stored and delta.num_rows:
+            self._store(node, delta, known)
+        return delta
+
+    def _store(self, node: Node, delta: pa.Table, known: Deltas) -> None:
+        """Apply a delta to a stored relation, in which rows may repeat."""
+        weights = delta.column(WEIGHT)
+        gone = delta.filter(pc.less(weights, 0))
+        if gone.num_rows:
+            self._delete(node, gone, known)
+        come = delta.filter(pc.greater(weights, 0))
+        if come.num_rows:
+            rows = known.register(_repeated(come))
+            names = quoted_list(node.column_names)
+            source = sql.typed(node.columns, rows)
+            self._connection.execute(
+                f"INSERT INTO {quote_table(node.name)} SELECT {names} FROM {source}"
+            )
+
+    def _delete(self, node: Node, gone: pa.Table, known: Deltas) -> None:
+        """Delete as many copies of each row as its weight says, found by its key if it has one."""
+        names = node.unique or node.column_names
+        nullable = frozenset(name for name in names if gone.column(name).null_count)
+        on = sql.match("gone", "stored", names, nullable)
+        found = (
+            f"SELECT stored.rowid AS id, gone.{WEIGHT} AS copies, row_number() OVER"
+            f" (PARTITION BY {quoted_list(names, 'stored')}) AS copy"
+            f" FROM {sql.typed(node.columns, known.register(gone))} AS gone"
+            f" JOIN {quote_table(node.name)} AS stored ON {on}"
+        )
+        expected = -pc.sum(gone.column(WEIGHT)).as_py()
+        deleted = self._execute_counted(
+            f"DELETE FROM {quote_table(node.name)}"
+            f" WHERE rowid IN (SELECT id FROM ({found}) WHERE copy <= -copies)"
+        )
+        if deleted != expected:
+            raise _contradiction(node, f"{expected} rows vanish, of which {deleted} were stored")
+
+    # ── aggregates ───────────────────────────────────────────────────────────────────────────────
+
+    def _refresh_aggregate(self, node: Node, kind: Aggregate, known: Deltas) -> pa.Table | None:
+        seen = _seen(node, known)
+        distinct = {
+            argument.distinct: sql.typed(
+                self._columns[argument.distinct], known.name(argument.distinct)
+            )
+            for argument in kind.arguments
+            if argument.distinct and known.has(argument.distinct)
+        }
+        if not seen and not distinct:
+            return None
+        grouped = self._fetch(sql.grouped_delta(kind, seen, distinct))
+        if not grouped.num_rows:
+            return None
+        groups = sql.group_names(kind)
+        null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
+        merged = self._fetch(sql.merge(kind, known.register(grouped), null_groups))
+        if pc.min(merged.column(ROWS)).as_py() < 0:
+            raise _contradiction(node, "a group would have fewer than zero rows")
+        self._write_state(kind, merged, known)
+        return _shown_change(node, kind, merged)
+
+    def _write_state(self, kind: Aggregate, merged: pa.Table, known: Deltas) -> None:
+        name, state = known.register(merged), quote_table(kind.state)
+        if merged.column(sql.MERGED_ROWID).null_count < merged.num_rows:
+            self._connection.execute(
+                f"DELETE FROM {state} WHERE rowid IN (SELECT {sql.MERGED_ROWID} FROM {quote(name)})"
+            )
+        columns = quoted_list([*sql.group_names(kind), *sql.counter_types(kind)])
+        kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
+        self._connection.execute(
+            f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
+        )
+
+    # ── full refresh ─────────────────────────────────────────────────────────────────────────────
+
+    def _refresh_in_full(
+        self, node: Node, kind: Recompute, known: Deltas, logical_time_us: int
+    ) -> pa.Table | None:
+        if not kind.reads_clock and not _seen(node, known):
+            return None
+        parameters = {LOGICAL_TIME: logical_time_us} if kind.reads_clock else None
+        delta = self._fetch(sql.difference(node), parameters)
+        if delta.num_rows:
+            self._store(node, delta, known)
+        return delta
+
+    # ── statements ───────────────────────────────────────────────────────────────────────────────
+
+    def _fetch(self, query: str, parameters: dict[str, int] | None = None) -> pa.Table:
+        return self._connection.execute(query, parameters).to_arrow_table()
+
+    def _execute_counted(self, statement: str) -> int:
+        row = self._connection.execute(statement).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _seen(node: Node, known: Deltas) -> sql.Deltas:
+    """The inputs in which something changed that the node reads."""
+    return {each: name for each in node.inputs if (name := known.seen_by(each))}
+
+
+def _shown_change(node: Node, kind: Aggregate, merged: pa.Table) -> pa.Table:
+    """The visible delta out of a merge: what showed before, negative, and what shows now."""
+    shows, showed = merged.column(sql.SHOWS), merged.column(sql.SHOWED)
+    stays = pc.and_(pc.and_(shows, showed), merged.column(sql.SAME))
+    come = merged.filter(pc.and_not(shows, stays)).select(sql.new_names(kind))
+    gone = merged.filter(pc.and_not(showed, stays)).select(sql.old_names(kind))
+    names = list(node.column_names)
+    delta = pa.concat_tables(
+        [from_rows(come.rename_columns(names)), from_rows(gone.rename_columns(names), -1)]
+    )
+    return delta if node.unique or not delta.num_rows else consolidate(delta)
+
+
+def _repeated(batch: pa.Table) -> pa.Table:
+    """Each row as often as its positive weight says."""
+    if pc.max(batch.column(WEIGHT)).as_py() == 1:
+        return batch
+    weights = batch.column(WEIGHT).to_numpy()
+    return batch.take(pa.array(np.repeat(np.arange(batch.num_rows), weights)))
+
+
+def _contradiction(node: Node, what: str) -> IntegrityError:
+    return IntegrityError(
+        "state-contradicts-delta",
+        f"the stored result of {node.name} contradicts its changes: {what}",
+        where=node.name,
+        next_step="rebuild the model; its source tables are not affected",
+    )
