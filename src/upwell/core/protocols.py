@@ -115,6 +115,15 @@ class SourceBatch:
     clock_skew_us: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedRows:
+    """Rows of a snapshot that cannot be stored: why, the values as text, the rest of each row."""
+
+    reason: str
+    raw: Sequence[str]
+    rows: pa.RecordBatch
+
+
 class Snapshot(Protocol):
     """All captured tables as they stood at one position. Close it soon: the source holds on."""
 
@@ -130,6 +139,10 @@ class Snapshot(Protocol):
 
     def read(self, table: str) -> Iterator[pa.RecordBatch]:
         """The table's rows in batches; Arrow types as in ``TableChanges.rows``."""
+        ...
+
+    def refusals(self, table: str) -> Sequence[RefusedRows]:
+        """The rows of a table, read to its end, that ``read`` left out; they go to quarantine."""
         ...
 
     def close(self) -> None: ...

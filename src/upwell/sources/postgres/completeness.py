@@ -1,0 +1,89 @@
+"""Through when we know everything: the source's clock read beside its log position.
+
+A reading says: at this time of the source's clock its log had been flushed up to here. Once the
+stream has come that far, it holds everything committed before that time, however quiet the captured
+tables are. Readings come from a connection of their own; if that fails, time just stands still
+until it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+
+from upwell.core.errors import UpwellError
+from upwell.sources.postgres.session import connection_text
+from upwell.sources.postgres.wal import is_reached, lsn_of
+
+READING_SECONDS = 0.5
+_CONNECTING_SECONDS = 5.0
+_MOST_READINGS = 120
+_READ: LiteralString = """
+    select pg_current_wal_flush_lsn()::text,
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint
+"""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The log's flushed end at a time of the source's clock; our clock minus the source's."""
+
+    lsn: int
+    at_us: int
+    skew_us: int
+
+
+class SourceClock:
+    """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each."""
+
+    def __init__(
+        self, url: str, *, noticed: Callable[[Reading], None], now_us: Callable[[], int]
+    ) -> None:
+        self._url = url
+        self._noticed = noticed
+        self._now_us = now_us
+        self._readings: deque[Reading] = deque(maxlen=_MOST_READINGS)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upwell-clock", daemon=True)
+        self._thread.start()
+
+    def passed(self, progress: int) -> Reading | None:
+        """The newest reading that a stream at ``progress`` has reached, once; None if no newer."""
+        newest = None
+        while self._readings and is_reached(self._readings[0].lsn, progress):
+            newest = self._readings.popleft()
+        return newest
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with psycopg.connect(
+                    connection_text(self._url, application="upwell clock"), autocommit=True
+                ) as connection:
+                    self._read_until_closing(connection)
+            except (psycopg.Error, UpwellError) as error:
+                _log.warning("the source's clock cannot be read: %s", error)
+                self._closing.wait(_CONNECTING_SECONDS)
+
+    def _read_until_closing(self, connection: psycopg.Connection) -> None:
+        while not self._closing.is_set():
+            asked_us = self._now_us()
+            row = connection.execute(_READ).fetchone()
+            answered_us = self._now_us()
+            if row is not None:
+                skew_us = (asked_us + answered_us) // 2 - row[1]
+                reading = Reading(lsn_of(row[0]), row[1], skew_us)
+                self._readings.append(reading)
+                self._noticed(reading)
+            self._closing.wait(READING_SECONDS)

@@ -1,0 +1,301 @@
+"""Decoder of PostgreSQL's logical replication stream (pgoutput, protocol version 1).
+
+Bytes in, values out, no I/O: ``feed`` takes CopyData messages as they come from the server,
+``take`` gives the whole transactions among them as columns. An unfinished transaction stays,
+however long it grows; within a batch a table's changes keep their order, and a truncation or a new
+layout of a table starts a new ``TableChanges``.
+
+Which columns are the key is the catalogue's word: with REPLICA IDENTITY FULL the stream marks
+every column. Every length is checked before it is followed; what contradicts the protocol is an
+``IntegrityError`` and gives no values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from upwell.core.protocols import Int64s, TableChanges, Transactions, Truncation
+from upwell.sources.postgres import frames
+from upwell.sources.postgres.buffer import ByteBuffer
+from upwell.sources.postgres.datatypes import Aliases
+from upwell.sources.postgres.frames import Bytes, corrupt
+from upwell.sources.postgres.layout import Layout, parse_layout
+from upwell.sources.postgres.tables import CapturedTable
+from upwell.sources.postgres.tuples import table_changes
+from upwell.sources.postgres.views import Views
+from upwell.sources.postgres.wal import EPOCH_US, position_of
+
+#: A batch is cut at the last commit before this many bytes, or else at the first commit.
+BATCH_BYTES = 16 << 20
+
+_OPENINGS = (ord("w") << 8, ord("k") << 8)
+_XLOG_DATA, _KEEPALIVE = ord("w"), ord("k")
+_DATA_HEADER_BYTES = 25
+_BEGIN, _COMMIT, _RELATION, _TRUNCATE = (ord(letter) for letter in "BCRT")
+_INSERT, _UPDATE, _DELETE = (ord(letter) for letter in "IUD")
+#: Message → the fewest bytes it can have; all messages of protocol version 1.
+_SHORTEST = {"B": 21, "C": 26, "R": 8, "Y": 7, "O": 9, "M": 14, "I": 8, "U": 8, "D": 8, "T": 6}
+_SHORTEST_OF = np.full(256, 1 << 62, np.int64)
+for _letter, _bytes in _SHORTEST.items():
+    _SHORTEST_OF[ord(_letter)] = _bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServerNotice:
+    """Why the server ended the stream: its SQLSTATE (empty for a regular end) and message."""
+
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """Whole transactions up to the one that ends at ``lsn``."""
+
+    lsn: int
+    transactions: Transactions
+    changes: Sequence[TableChanges | Truncation]
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Messages of whole transactions: type, place, end, and index of the transaction."""
+
+    views: Views
+    types: Bytes
+    starts: Int64s
+    ends: Int64s
+    transaction: Int64s
+
+
+class Decoder:
+    """The state of one stream: bytes not yet released, and the layouts the server announced."""
+
+    def __init__(
+        self,
+        tables: Sequence[CapturedTable],
+        aliases: Aliases,
+        start_lsn: int,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
+        self._tables = {table.oid: table for table in tables}
+        self._aliases = aliases
+        self._batch_bytes = batch_bytes
+        self._layouts: dict[int, Layout] = {}
+        self._buffer = ByteBuffer()
+        self._walked = 0  # bytes whose messages are known
+        self._starts: list[Int64s] = []
+        self._ends: list[Int64s] = []
+        self._has_commit = False
+        self._released = start_lsn
+        self._read_by_server = start_lsn
+        self._keepalive: int | None = None  # a keepalive behind all data so far
+        self._reply_wanted = False
+        self.ended: ServerNotice | None = None
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes held back because their transaction is not released."""
+        return self._buffer.filled
+
+    @property
+    def has_transaction(self) -> bool:
+        """Whether ``take`` has something to give."""
+        return self._has_commit
+
+    @property
+    def progress(self) -> int:
+        """Everything committed before this LSN has been released."""
+        return max(self._released, self._read_by_server)
+
+    def is_reply_wanted(self) -> bool:
+        """Whether the server has asked for a status since the last call."""
+        wanted, self._reply_wanted = self._reply_wanted, False
+        return wanted
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes as they came, cut anywhere."""
+        self._buffer.append(data)
+        self._walk()
+
+    def take(self) -> DecodedBatch | None:
+        """The next whole transactions; None when there are none."""
+        if not self._has_commit:
+            return None
+        starts, ends = np.concatenate(self._starts), np.concatenate(self._ends)
+        commits = np.flatnonzero(self._buffer.bytes[starts] == _COMMIT)
+        within = int(np.searchsorted(ends[commits], self._batch_bytes, "right"))
+        cut = int(commits[max(within, 1) - 1]) + 1
+        messages = self._checked(starts[:cut], ends[:cut])
+        transactions, lsn = self._transactions(messages)
+        changes = tuple(self._changes(messages))
+        self._release(starts, ends, cut, has_commit=cut <= int(commits[-1]))
+        self._released = lsn
+        return DecodedBatch(lsn, transactions, changes)
+
+    # ── messages ─────────────────────────────────────────────────────────────────────────────────
+
+    def _walk(self) -> None:
+        """Find the messages in the bytes that are new."""
+        while self.ended is None:
+            found = frames.split(self._buffer.bytes, self._walked, self._buffer.filled, _OPENINGS)
+            self._walked = found.next
+            self._sort(found.starts, found.ends)
+            if not found.is_control:
+                return
+            message = frames.control(self._buffer.bytes, found.next, self._buffer.filled)
+            if message is None:
+                return
+            letter, payload, self._walked = message
+            if letter not in "NSA":  # notices, changed settings, notifications
+                self.ended = ending(letter, payload)
+
+    def _sort(self, starts: Int64s, ends: Int64s) -> None:
+        """Keepalives are noted, the rest is kept.
+
+        How far the server has read counts once nothing that came before is held back.
+        """
+        if len(starts) == 0:
+            return
+        kinds = self._buffer.bytes[starts]
+        is_data = kinds == _XLOG_DATA
+        is_keepalive = kinds == _KEEPALIVE
+        if not (is_data | is_keepalive).all():
+            corrupt("data that is neither log nor keepalive")
+        if (ends - starts <= np.where(is_data, _DATA_HEADER_BYTES, 17)).any():
+            corrupt("a message too short for its kind")
+        if is_data.any():
+            places = starts[is_data] + _DATA_HEADER_BYTES
+            if (ends[is_data] - places < _SHORTEST_OF[self._buffer.bytes[places]]).any():
+                corrupt("an unknown message, or one too short for its kind")
+            self._has_commit |= bool((self._buffer.bytes[places] == _COMMIT).any())
+            self._starts.append(places)
+            self._ends.append(ends[is_data])
+            self._keepalive = None
+        if is_keepalive.any():
+            places = starts[is_keepalive]
+            self._reply_wanted |= bool(self._buffer.bytes[places + 17].any())
+            if is_keepalive[-1]:
+                last = int(places[-1])
+                lsn = self._buffer.bytes[last + 1 : last + 9].tobytes()
+                self._keepalive = int.from_bytes(lsn, "big")
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._keepalive is not None and not self._starts:
+            self._read_by_server = max(self._read_by_server, self._keepalive)
+
+    def _checked(self, starts: Int64s, ends: Int64s) -> _Messages:
+        """The messages; every change stands between a begin and a commit."""
+        types = self._buffer.bytes[starts]
+        begins = np.cumsum(types == _BEGIN)
+        commits_before = np.cumsum(types == _COMMIT) - (types == _COMMIT)
+        is_outside = begins != commits_before + 1
+        if (
+            is_outside & np.isin(types, (_BEGIN, _COMMIT, _INSERT, _UPDATE, _DELETE, _TRUNCATE))
+        ).any():
+            corrupt("changes outside a transaction")
+        return _Messages(Views(self._buffer.bytes), types, starts, ends, begins - 1)
+
+    def _transactions(self, messages: _Messages) -> tuple[Transactions, int]:
+        views = messages.views
+        commits = messages.starts[messages.types == _COMMIT]
+        begins = messages.starts[messages.types == _BEGIN]
+        if (views.i8[begins + 1] != views.i8[commits + 2]).any():
+            corrupt("a commit that does not match its begin")
+        lsns = views.i8[commits + 10].astype(np.int64)
+        if (np.diff(lsns, prepend=self._released) <= 0).any():
+            corrupt("transactions out of order")
+        positions = tuple(position_of(lsn) for lsn in lsns.tolist())
+        committed_at_us = views.i8[commits + 18].astype(np.int64) + EPOCH_US
+        return Transactions(positions, committed_at_us), int(lsns[-1])
+
+    def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
+        """Forget what was given out and move the rest to the front."""
+        used = int(ends[cut - 1])
+        self._buffer.drop(used)
+        self._walked -= used
+        self._has_commit = has_commit
+        self._starts = [starts[cut:] - used] if cut < len(starts) else []
+        self._ends = [ends[cut:] - used] if cut < len(ends) else []
+        self._settle()
+
+    # ── changes ──────────────────────────────────────────────────────────────────────────────────
+
+    def _changes(self, messages: _Messages) -> Iterator[TableChanges | Truncation]:
+        """Changes in the order of their first row; a table's own always in the log's order."""
+        views, types = messages.views, messages.types
+        is_change = np.isin(types, (_INSERT, _UPDATE, _DELETE))
+        rows = np.flatnonzero(is_change)
+        relations = views.u4[messages.starts[rows] + 1].astype(np.int64)
+        pieces: list[tuple[int, TableChanges | Truncation]] = []
+        since: dict[int, int] = {}
+
+        def close(oid: int, until: int) -> None:
+            first, last = np.searchsorted(rows, (since.get(oid, 0), until))
+            mine = rows[first:last][relations[first:last] == oid]
+            since[oid] = until
+            if len(mine) and oid in self._tables:
+                pieces.append((int(mine[0]), self._rows(messages, oid, mine)))
+
+        for index in np.flatnonzero((types == _RELATION) | (types == _TRUNCATE)).tolist():
+            if types[index] == _RELATION:
+                layout = self._announced(messages, index)
+                if layout is not None and layout != self._layouts.get(layout.oid):
+                    close(layout.oid, index)
+                    self._layouts[layout.oid] = layout
+                continue
+            for oid in _truncated(messages, index):
+                close(oid, index)
+                if oid in self._tables:
+                    schema = self._layout(oid).schema
+                    pieces.append((index, Truncation(schema, int(messages.transaction[index]))))
+        for oid in np.unique(relations).tolist():
+            close(oid, len(types))
+        yield from (piece for _, piece in sorted(pieces, key=lambda piece: piece[0]))
+
+    def _announced(self, messages: _Messages, index: int) -> Layout | None:
+        start, end = int(messages.starts[index]), int(messages.ends[index])
+        payload = self._buffer.bytes[start:end].tobytes()
+        try:
+            oid: int = struct.unpack_from(">I", payload, 1)[0]
+            table = self._tables.get(oid)
+            return None if table is None else parse_layout(payload, table, self._aliases)
+        except (struct.error, ValueError, IndexError) as error:
+            corrupt(f"a table layout that cannot be read: {error}")
+
+    def _layout(self, oid: int) -> Layout:
+        layout = self._layouts.get(oid)
+        if layout is None:
+            corrupt(f"changes of table {self._tables[oid].name} before its layout")
+        return layout
+
+    def _rows(self, messages: _Messages, oid: int, rows: Int64s) -> TableChanges:
+        return table_changes(
+            messages.views,
+            self._layout(oid),
+            starts=messages.starts[rows],
+            ends=messages.ends[rows],
+            transaction=messages.transaction[rows].astype(np.int32),
+        )
+
+
+def _truncated(messages: _Messages, index: int) -> list[int]:
+    start, end = int(messages.starts[index]), int(messages.ends[index])
+    count = int(messages.views.u4[start + 1])
+    if end - start != 6 + 4 * count:
+        corrupt("a truncation whose length is not that of its tables")
+    return messages.views.u4[start + 6 + 4 * np.arange(count)].tolist()  # type: ignore[no-any-return]  # NumPy gives Any
+
+
+def ending(letter: str, payload: bytes) -> ServerNotice:
+    """What an error, the end of copying, or anything else says about the end of the stream."""
+    if letter != "E":
+        return ServerNotice("", "the server ended the stream")
+    fields = {part[:1]: part[1:].decode(errors="replace") for part in payload.split(b"\0") if part}
+    return ServerNotice(fields.get(b"C", ""), fields.get(b"M", "no message"))

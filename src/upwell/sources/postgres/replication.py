@@ -1,0 +1,201 @@
+"""The two things we leave in the source database: a publication and a slot.
+
+The publication holds exactly the configured tables. The slot makes the server keep its log for us,
+so it is dropped as soon as nothing follows it: an orphan would fill the source's disk.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from upwell.core.errors import EnvironmentFault, GapError
+from upwell.core.position import Position
+from upwell.core.sql import literal, quote
+from upwell.sources.postgres.catalog import Catalog
+from upwell.sources.postgres.channel import Channel
+from upwell.sources.postgres.wal import lsn_of, position_of
+
+#: Creating a slot waits for all transactions that are open at the moment.
+SLOT_TIMEOUT_SECONDS = 60.0
+#: How long a follower that has just ended may take to be noticed by the server.
+RELEASE_TIMEOUT_SECONDS = 5.0
+START_ANEW = "take a new snapshot of this source: remove the project's .upwell folder and run again"
+
+_PUBLISHED: LiteralString = """
+    select t.oid::bigint, p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate
+      from pg_publication p
+      left join pg_publication_tables pt on pt.pubname = p.pubname
+      left join pg_namespace n on n.nspname = pt.schemaname
+      left join pg_class t on t.relnamespace = n.oid and t.relname = pt.tablename
+     where p.pubname = %s
+"""
+_FILTERED: LiteralString = """
+    select exists (select from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
+                    where p.pubname = %s and (r.prqual is not null or r.prattrs is not null))
+"""
+_SLOT: LiteralString = """
+    select s.plugin, s.database, s.active_pid, s.confirmed_flush_lsn::text as confirmed,
+           s.wal_status, a.application_name as application, a.client_addr::text as client
+      from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid
+     where s.slot_name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    plugin: str | None
+    database: str | None
+    active_pid: int | None
+    confirmed: str | None
+    wal_status: str | None
+    application: str | None
+    client: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """A new slot: the log follows from ``lsn``; ``snapshot`` shows the tables as of there."""
+
+    lsn: int
+    snapshot: str
+
+
+# ── publication ──────────────────────────────────────────────────────────────────────────────────
+
+
+def is_published(connection: psycopg.Connection, publication: str, catalog: Catalog) -> bool:
+    """Whether the publication is there and holds exactly the captured tables, whole."""
+    rows = connection.execute(_PUBLISHED, [publication]).fetchall()
+    tables = {oid for oid, _ in rows if oid is not None}
+    if not rows or not rows[0][1] or tables != {table.oid for table in catalog.tables}:
+        return False
+    if connection.info.server_version < 150_000:
+        return True  # no row filters, no column lists yet
+    filtered = connection.execute(_FILTERED, [publication]).fetchone()
+    return filtered is not None and not filtered[0]
+
+
+def publish(connection: psycopg.Connection, publication: str, catalog: Catalog) -> None:
+    """Make the publication hold exactly the captured tables."""
+    if is_published(connection, publication, catalog):
+        return
+    name = sql.Identifier(publication)
+    tables = sql.SQL(", ").join(
+        sql.SQL("only {}").format(sql.Identifier(table.namespace, table.relation))
+        for table in catalog.tables
+    )
+    kinds = sql.SQL("publish = 'insert, update, delete, truncate'")
+    exists = connection.execute(
+        "select from pg_publication where pubname = %s", [publication]
+    ).fetchone()
+    try:
+        with connection.transaction():
+            if exists is None:
+                statement = sql.SQL("create publication {} for table {} with ({})")
+                connection.execute(statement.format(name, tables, kinds))
+            else:
+                statement = sql.SQL("alter publication {} set table {}")
+                connection.execute(statement.format(name, tables))
+                connection.execute(sql.SQL("alter publication {} set ({})").format(name, kinds))
+    except psycopg.errors.InsufficientPrivilege as error:
+        listed = ", ".join(table.quoted for table in catalog.tables)
+        raise EnvironmentFault(
+            "no_publication_right",
+            f"this role may not publish the tables: {error.diag.message_primary}",
+            where=publication,
+            next_step=f"as their owner: CREATE PUBLICATION {quote(publication)} FOR TABLE {listed}",
+        ) from error
+
+
+def require_published(connection: psycopg.Connection, publication: str, catalog: Catalog) -> None:
+    """Raise unless the publication still holds exactly the captured tables."""
+    if not is_published(connection, publication, catalog):
+        raise GapError(
+            "publication_changed",
+            f"publication {publication} does not hold exactly the captured tables: "
+            "changes of some were not kept",
+            where=publication,
+            next_step=START_ANEW,
+        )
+
+
+# ── slot ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def drop_slot(connection: psycopg.Connection, slot: str) -> None:
+    """Drop our own slot where there is one. Raises if somebody follows it at this moment."""
+    found = _released(connection, slot)
+    if found is not None:
+        connection.execute("select pg_drop_replication_slot(%s)", [slot])
+
+
+def create_slot(channel: Channel, slot: str, server_version: int) -> CreatedSlot:
+    """Create the slot and export its snapshot, which lives as long as ``channel`` stays idle."""
+    options = "(SNAPSHOT 'export')" if server_version >= 150_000 else "EXPORT_SNAPSHOT"
+    rows = channel.query(
+        f"CREATE_REPLICATION_SLOT {quote(slot)} LOGICAL pgoutput {options}",
+        timeout_seconds=SLOT_TIMEOUT_SECONDS,
+    )
+    point, snapshot = rows[0]["consistent_point"], rows[0]["snapshot_name"]
+    assert point is not None  # noqa: S101 - the protocol gives both
+    assert snapshot is not None  # noqa: S101
+    return CreatedSlot(lsn_of(point), snapshot)
+
+
+def require_slot(connection: psycopg.Connection, slot: str, position: Position) -> None:
+    """Raise unless the slot is free and still has everything from ``position`` on."""
+    found = _released(connection, slot)
+    if found is None:
+        raise _gap("slot_missing", f"replication slot {slot} is gone, and with it the log", slot)
+    database = connection.info.dbname
+    if found.plugin != "pgoutput" or found.database != database:
+        what = f"replication slot {slot} is of {found.plugin} on database {found.database}"
+        raise _gap("slot_foreign", what, slot)
+    if found.wal_status == "lost" or found.confirmed is None:
+        what = f"replication slot {slot} fell too far behind: the server has discarded its log"
+        raise _gap("slot_lost", what, slot)
+    if lsn_of(found.confirmed) > lsn_of(position):
+        kept = position_of(lsn_of(found.confirmed))
+        what = f"replication slot {slot} begins at {kept}, behind our position {position}"
+        raise _gap("slot_ahead", what, slot)
+
+
+def start_replication(
+    channel: Channel, slot: str, publication: str, lsn: int, *, binary: bool
+) -> None:
+    """Have the server send everything committed after ``lsn``."""
+    high, low = f"{lsn >> 32:X}", f"{lsn & 0xFFFFFFFF:X}"
+    names = literal(quote(publication))
+    channel.start_copy(
+        f"START_REPLICATION SLOT {quote(slot)} LOGICAL {high}/{low} (proto_version '1', "
+        f"publication_names {names}, binary '{'true' if binary else 'false'}')"
+    )
+
+
+def _released(connection: psycopg.Connection, slot: str) -> _Slot | None:
+    """The slot once nobody follows it; a connection that just ended gets a moment to be noticed."""
+    deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
+    cursor = connection.cursor(row_factory=class_row(_Slot))
+    while True:
+        found = cursor.execute(_SLOT, [slot]).fetchone()
+        if found is None or found.active_pid is None:
+            return found
+        if time.monotonic() > deadline:
+            follower = f"{found.application or 'a client'} from {found.client or 'this machine'}"
+            raise EnvironmentFault(
+                "slot_active",
+                f"replication slot {slot} is followed by another process: {follower}",
+                where=f"server process {found.active_pid}",
+                next_step="stop the other engine; each project needs a slot of its own",
+            )
+        time.sleep(0.05)
+
+
+def _gap(code: str, what: str, slot: str) -> GapError:
+    return GapError(code, what, where=slot, next_step=START_ANEW)

@@ -1,0 +1,145 @@
+"""Connections to the source database, and what its refusals mean for a user.
+
+Every session prints values the same way (the decoder and the checksums rely on it), never waits
+long for a lock, and reads only unless it says otherwise. Passwords never appear in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError, UsageError
+
+#: How values are printed, whatever the server's or the role's own settings are.
+_SPELLING = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "row_security": "off",  # an error instead of rows silently left out
+    "statement_timeout": "60s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "0",
+}
+_KEEPALIVES = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+#: What a refused connection says, in any of its lines → code, next step.
+_REFUSALS = (
+    ("password authentication failed", "password_wrong", "correct user and password in the URL"),
+    ("no password supplied", "password_missing", "put the password into the URL"),
+    ("no pg_hba.conf entry", "host_not_allowed", "allow this host and role in pg_hba.conf"),
+    ("does not support SSL", "no_tls", "set sslmode=prefer in the URL, or turn on TLS there"),
+    ("certificate", "certificate_refused", "correct sslrootcert or sslmode in the URL"),
+    ("is not permitted to log in", "role_cannot_login", "ALTER ROLE … LOGIN"),
+    ("could not translate host name", "host_unknown", "correct the host in the URL"),
+    ("failed to resolve host", "host_unknown", "correct the host in the URL"),
+    (
+        "must be superuser or replication role",
+        "no_replication_right",
+        "as a superuser: ALTER ROLE … REPLICATION",
+    ),
+    (
+        "permission denied to start WAL sender",
+        "no_replication_right",
+        "as a superuser: ALTER ROLE … REPLICATION",
+    ),
+)
+
+
+def connection_text(url: str, *, replication: bool = False, application: str = "upwell") -> str:
+    """The URL with our session settings added. Raises ``UsageError`` for a URL that is none."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise UsageError(
+            "url_invalid",
+            f"the source's URL cannot be read: {str(error).strip()}",
+            next_step="write it as postgresql://user:password@host:5432/database",
+        ) from None  # the cause repeats the URL, password and all
+    settings = dict(_SPELLING)
+    if replication:
+        settings["statement_timeout"] = "0"
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    ours: dict[str, str] = {
+        "application_name": application,
+        "client_encoding": "UTF8",
+        "connect_timeout": str(given.get("connect_timeout", "10")),
+        "options": f"{given.get('options') or ''} {options}".strip(),
+    }
+    if replication:
+        ours["replication"] = "database"
+        ours["gssencmode"] = str(given.get("gssencmode", "disable"))
+    return make_conninfo(url, **{**_KEEPALIVES, **ours})
+
+
+def address(url: str) -> str:
+    """Host, port and database, for errors: never the password."""
+    try:
+        given: Mapping[str, object] = conninfo_to_dict(url)
+    except psycopg.Error:
+        return "the source's URL"
+    host, port = given.get("host", "local socket"), given.get("port", "5432")
+    return f"{host}:{port}/{given.get('dbname') or given.get('user') or ''}"
+
+
+@contextmanager
+def session(url: str, *, read_only: bool = True) -> Iterator[psycopg.Connection]:
+    """An ordinary autocommit session. Errors of the database leave it as ours."""
+    text = connection_text(url)
+    with translated("query the source database", url):
+        connection = psycopg.connect(text, autocommit=True)
+        with connection:
+            if read_only:
+                connection.execute("SET default_transaction_read_only = on")
+            yield connection
+
+
+@contextmanager
+def translated(operation: str, url: str) -> Iterator[None]:
+    """Turn psycopg's errors into ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        diagnosed = error.diag.sqlstate or getattr(error, "sqlstate", None) or ""
+        message = error.diag.message_primary or str(error).strip()
+        raise fault(operation, diagnosed, message, address(url)) from error
+
+
+def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellError:
+    """Our error for what the server or the client library said."""
+    said = f"could not {operation}: {_one_line(message)}"
+    if sqlstate == "42501" and "replication" not in message.lower():
+        return EnvironmentFault(
+            "no_right", said, where=where, next_step="grant the role this right, or name another"
+        )
+    for sign, code, next_step in _REFUSALS:
+        if sign.lower() in message.lower():
+            return EnvironmentFault(code, said, where=where, next_step=next_step)
+    if "does not exist" in message and ("database" in message or "role" in message):
+        next_step = "correct the database and role in the URL"
+        return EnvironmentFault("database_or_role_unknown", said, where=where, next_step=next_step)
+    if sqlstate == "55P03":
+        next_step = "something holds a lock on the table; try again when it is done"
+        return Unavailable("source_locked", said, where=where, next_step=next_step)
+    if sqlstate == "53400":
+        next_step = "raise max_replication_slots or max_wal_senders, or drop an unused slot"
+        return EnvironmentFault("slots_exhausted", said, where=where, next_step=next_step)
+    if sqlstate and sqlstate[:2] not in ("08", "53", "57", "58", "40"):
+        next_step = "see the server's log; this should not happen with these rights and versions"
+        return EnvironmentFault("source_refused", said, where=where, next_step=next_step)
+    next_step = "check that the database runs and can be reached from here"
+    return Unavailable("source_unavailable", said, where=where, next_step=next_step)
+
+
+def _one_line(message: str) -> str:
+    return " | ".join(line.strip() for line in message.splitlines() if line.strip())

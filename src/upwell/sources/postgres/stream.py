@@ -1,0 +1,187 @@
+"""The log of the source, as batches of whole transactions.
+
+``poll`` gives what has arrived, or, while nothing does, empty batches that move position and time.
+Only what the engine acknowledges is acknowledged to the server. Starts with binary values where
+every captured column has a binary form for us, and turns to text by itself if a value comes along
+that has none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from upwell.core.errors import GapError, UpwellError
+from upwell.core.position import Position
+from upwell.core.protocols import SourceBatch, Transactions
+from upwell.sources.postgres.catalog import Catalog
+from upwell.sources.postgres.channel import open_channel
+from upwell.sources.postgres.columns import BinaryUnsupportedError
+from upwell.sources.postgres.completeness import Reading, SourceClock
+from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
+from upwell.sources.postgres.receiver import STATUS_SECONDS, Receiver
+from upwell.sources.postgres.replication import (
+    START_ANEW,
+    require_published,
+    require_slot,
+    start_replication,
+)
+from upwell.sources.postgres.session import address, fault, session
+from upwell.sources.postgres.wal import lsn_of, position_of
+
+_IDLE_SECONDS = 1.0
+#: What the server reports when the log, the slot or the publication no longer serves us.
+_LOG_LOST_STATES = ("42704", "55000", "58P01")
+_NO_TRANSACTIONS = Transactions((), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What to follow: database, slot, publication and the captured tables."""
+
+    url: str
+    slot: str
+    publication: str
+    catalog: Catalog
+
+
+class PostgresStream:
+    """Changes after a position; see ``core.protocols.Stream``."""
+
+    def __init__(
+        self, following: Following, position: Position, *, now_us: Callable[[], int]
+    ) -> None:
+        self._following = following
+        self._now_us = now_us
+        self._position = position
+        self._complete_through_us = 0
+        self._skew_us = 0
+        self._given_at = time.monotonic()
+        has_binary = all(
+            column.type.has_binary for table in following.catalog.tables for column in table.columns
+        )
+        self._receiver, self._decoder = self._open(binary=has_binary)
+        self._clock = SourceClock(following.url, noticed=self._ask_for, now_us=now_us)
+
+    def poll(self, timeout_seconds: float) -> SourceBatch | None:
+        """See ``core.protocols.Stream.poll``."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            batch = self._next_batch()
+            if batch is not None:
+                return batch
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._receiver.wait(left)
+
+    def acknowledge(self, position: Position) -> None:
+        """The server may forget its log up to ``position``."""
+        self._receiver.acknowledge(lsn_of(position))
+
+    def close(self) -> None:
+        self._clock.close()
+        self._receiver.close()
+
+    # ── opening ──────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self, *, binary: bool) -> tuple[Receiver, Decoder]:
+        following = self._following
+        lsn = lsn_of(self._position)
+        with session(following.url) as connection:
+            require_published(connection, following.publication, following.catalog)
+            require_slot(connection, following.slot, self._position)
+            status_seconds = _status_seconds(connection.execute(_SENDER_TIMEOUT).fetchone())
+        channel = open_channel(following.url, replication=True, application=following.slot)
+        try:
+            start_replication(channel, following.slot, following.publication, lsn, binary=binary)
+        except UpwellError:
+            channel.close()
+            raise
+        receiver = Receiver(channel, lsn, status_seconds=status_seconds, now_us=self._now_us)
+        return receiver, Decoder(following.catalog.tables, following.catalog.aliases, lsn)
+
+    def _reopen_as_text(self) -> None:
+        """A value came in binary that we read only as text: the same log again, as text."""
+        self._receiver.close()
+        self._receiver, self._decoder = self._open(binary=False)
+
+    def _ask_for(self, reading: Reading) -> None:
+        """The clock's thread calls this: the server tells how far it has read, and poll looks."""
+        self._skew_us = reading.skew_us
+        if self._decoder.progress < reading.lsn:
+            self._receiver.report(reply=True)
+        self._receiver.nudge()
+
+    # ── batches ──────────────────────────────────────────────────────────────────────────────────
+
+    def _next_batch(self) -> SourceBatch | None:
+        decoder, receiver = self._decoder, self._receiver
+        failure = receiver.failure  # before the queue: what came before the failure still counts
+        while decoder.pending_bytes < BATCH_BYTES or not decoder.has_transaction:
+            data = receiver.take(BATCH_BYTES)
+            if not data:
+                break
+            decoder.feed(data)
+        try:
+            decoded = decoder.take()
+        except BinaryUnsupportedError:
+            self._reopen_as_text()
+            return None
+        if decoder.is_reply_wanted():
+            receiver.report()
+        if decoded is not None:
+            return self._batch(decoded)
+        if decoder.ended is not None:
+            raise self._ended(decoder.ended)
+        if failure is not None:
+            raise failure
+        return self._heartbeat()
+
+    def _batch(self, decoded: DecodedBatch) -> SourceBatch:
+        last_commit_us = int(decoded.transactions.committed_at_us.max())
+        self._complete_through_us = max(self._complete_through_us, last_commit_us)
+        return self._given(decoded.lsn, decoded)
+
+    def _heartbeat(self) -> SourceBatch | None:
+        """Nothing came, and that is news: time has passed, or the server has read on."""
+        progress = self._decoder.progress
+        reading = self._clock.passed(progress)
+        if reading is not None and reading.at_us > self._complete_through_us:
+            self._complete_through_us = reading.at_us
+            return self._given(progress, None)
+        is_due = time.monotonic() - self._given_at >= _IDLE_SECONDS
+        if is_due and position_of(progress) > self._position:
+            return self._given(progress, None)
+        return None
+
+    def _given(self, lsn: int, decoded: DecodedBatch | None) -> SourceBatch:
+        self._position = max(self._position, position_of(lsn))
+        self._given_at = time.monotonic()
+        return SourceBatch(
+            position=self._position,
+            transactions=decoded.transactions if decoded else _NO_TRANSACTIONS,
+            changes=decoded.changes if decoded else (),
+            complete_through_us=self._complete_through_us,
+            received_at_us=self._now_us(),
+            clock_skew_us=self._skew_us,
+        )
+
+    def _ended(self, notice: ServerNotice) -> UpwellError:
+        where = address(self._following.url)
+        if notice.sqlstate in _LOG_LOST_STATES:
+            what = f"the server cannot continue the log: {notice.message}"
+            return GapError("log_lost", what, where=where, next_step=START_ANEW)
+        return fault("follow the source database", notice.sqlstate, notice.message, where)
+
+
+_SENDER_TIMEOUT = "select setting::bigint from pg_settings where name = 'wal_sender_timeout'"
+
+
+def _status_seconds(row: tuple[int, ...] | None) -> float:
+    """Often enough that the server never takes us for dead (milliseconds; 0: it never does)."""
+    timeout_ms = row[0] if row else 0
+    return min(STATUS_SECONDS, timeout_ms / 3000) if timeout_ms else STATUS_SECONDS

@@ -1,0 +1,53 @@
+"""The captured tables, as values: what the catalogue said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upwell.core.schema import Column, TableSchema
+from upwell.core.sql import quote
+from upwell.sources.postgres.datatypes import DataType
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedColumn:
+    """A column of the database that the log carries (generated columns are not)."""
+
+    name: str
+    type: DataType
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedTable:
+    """A table: its place in the database, its name in our SQL, columns and primary key."""
+
+    oid: int
+    namespace: str
+    relation: str
+    name: str
+    columns: tuple[CapturedColumn, ...]
+    key: tuple[str, ...]
+
+    @property
+    def schema(self) -> TableSchema:
+        """The table as the rest of Upwell sees it."""
+        columns = tuple(Column(c.name, c.type.stored, c.nullable) for c in self.columns)
+        return TableSchema(self.name, columns, self.key)
+
+    @property
+    def quoted(self) -> str:
+        """The table's name in SQL for PostgreSQL."""
+        return f"{quote(self.namespace)}.{quote(self.relation)}"
+
+
+def split_name(table: str) -> tuple[str, str]:
+    """``orders`` → (``public``, ``orders``); ``sales.orders`` → (``sales``, ``orders``)."""
+    namespace, dot, relation = table.partition(".")
+    return (namespace, relation) if dot else ("public", table)
+
+
+def sql_name(source: str, table: str) -> str:
+    """The name in our SQL: ``shop.orders``; of another schema ``shop.sales__orders``."""
+    namespace, relation = split_name(table)
+    return f"{source}.{relation}" if namespace == "public" else f"{source}.{namespace}__{relation}"

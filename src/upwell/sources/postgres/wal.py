@@ -1,0 +1,47 @@
+"""Log positions and clocks of PostgreSQL, between its numbers and our text.
+
+A position is an LSN as ``%08X/%08X``: zero-padded, so that text order is log order.
+"""
+
+from __future__ import annotations
+
+import re
+
+from upwell.core.errors import UsageError
+from upwell.core.position import Position
+
+#: PostgreSQL counts time from 2000-01-01, we from 1970-01-01, both in UTC.
+EPOCH_DAYS = 10_957
+EPOCH_US = EPOCH_DAYS * 86_400_000_000
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_PAGE_BYTES = 8192
+_LONGEST_PAGE_HEADER_BYTES = 40
+
+
+def position_of(lsn: int) -> Position:
+    """An LSN as a position."""
+    return Position(f"{lsn >> 32:08X}/{lsn & 0xFFFFFFFF:08X}")
+
+
+def lsn_of(text: str) -> int:
+    """The LSN in a position or in PostgreSQL's own spelling; ``UsageError`` if it is none."""
+    match = _LSN.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            "position_not_postgres",
+            f"{text!r} is not a position in a PostgreSQL log",
+            next_step="positions of other sources do not fit here; take a new snapshot",
+        )
+    return int(match[1], 16) << 32 | int(match[2], 16)
+
+
+def is_reached(lsn: int, progress: int) -> bool:
+    """Whether a reader at ``progress`` has read everything before ``lsn``.
+
+    A position just behind a page header says nothing that the end of the page before does not.
+    """
+    in_page = lsn % _PAGE_BYTES
+    if in_page <= _LONGEST_PAGE_HEADER_BYTES:
+        lsn -= in_page
+    return progress >= lsn

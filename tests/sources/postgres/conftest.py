@@ -1,0 +1,117 @@
+"""Fresh databases, and a replica that follows a source row by row."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from upwell.core.position import Position
+from upwell.demo.server import Server
+from upwell.sources.postgres import PostgresSource
+
+
+@dataclass
+class Database:
+    """A database of a test's own, with an ordinary connection to it."""
+
+    server: Server
+    name: str
+    connection: psycopg.Connection
+    sources: list[PostgresSource] = field(default_factory=list)
+    number: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    @property
+    def url(self) -> str:
+        return self.server.url_of(self.name)
+
+    @property
+    def slot(self) -> str:
+        return f"upwell_{self.number}"
+
+    def run(self, statements: str) -> None:
+        self.connection.execute(statements.encode())
+
+    def value(self, query: str) -> object:
+        row = self.connection.execute(query.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+    def source(self, *tables: str, url: str | None = None) -> PostgresSource:
+        """A source over these tables, closed with the database."""
+        self.sources.append(PostgresSource("shop", url or self.url, tables, slot=self.slot))
+        return self.sources[-1]
+
+    def start(self, *tables: str) -> Position:
+        """Read the tables away: a position from which to stream."""
+        snapshot = self.source(*tables).snapshot()
+        for table in self.sources[-1].tables:
+            list(snapshot.read(table.name))
+        snapshot.close()
+        return snapshot.position
+
+
+NewDatabase = Callable[[Server], Database]
+
+
+@pytest.fixture(scope="session")
+def database_names() -> dict[str, str]:
+    """One database for the session on each server: making one anew takes longer than most tests."""
+    return {}
+
+
+@pytest.fixture
+def new_database(database_names: dict[str, str]) -> Iterator[NewDatabase]:
+    """Gives databases that are empty before the test, and whose slots go away after it."""
+    made: list[Database] = []
+
+    def create(server: Server) -> Database:
+        if server.url not in database_names:
+            database_names[server.url] = f"capture_{uuid.uuid4().hex[:8]}"
+            with psycopg.connect(server.url, autocommit=True) as admin:
+                made_name = sql.Identifier(database_names[server.url])
+                admin.execute(sql.SQL("create database {}").format(made_name))
+        name = database_names[server.url]
+        made.append(Database(server, name, _connected(server.url_of(name))))
+        made[-1].run("drop schema if exists public, sales cascade; create schema public")
+        return made[-1]
+
+    yield create
+    for database in made:
+        for source in database.sources:
+            source.close()
+        database.run(_FORGET.format(slot=database.slot))
+        database.connection.close()
+
+
+def _connected(url: str) -> psycopg.Connection:
+    return psycopg.connect(url, autocommit=True)
+
+
+_FORGET = """
+    do $$ begin
+      while exists (select from pg_replication_slots where slot_name = '{slot}' and active) loop
+        perform pg_terminate_backend(active_pid) from pg_replication_slots
+          where slot_name = '{slot}' and active;
+      end loop;
+      perform pg_drop_replication_slot(slot_name) from pg_replication_slots
+        where slot_name = '{slot}';
+    end $$;
+    drop publication if exists {slot};
+"""
+
+
+@pytest.fixture
+def database(postgres_server: Server, new_database: NewDatabase) -> Database:
+    """A database on each of the servers."""
+    return new_database(postgres_server)
+
+
+@pytest.fixture
+def database_18(postgres: Server, new_database: NewDatabase) -> Database:
+    """A database on the embedded server alone."""
+    return new_database(postgres)

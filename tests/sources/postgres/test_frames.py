@@ -1,0 +1,86 @@
+"""Finding messages by columns gives exactly the chain that following lengths one by one gives."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upwell.core.errors import IntegrityError
+from upwell.sources.postgres import frames
+from upwell.sources.postgres.frames import PADDING_BYTES
+
+OPENING = ord("w") << 8
+#: Payloads that look like messages themselves, to lead the search astray.
+payloads = st.one_of(
+    st.binary(max_size=40),
+    st.binary(max_size=8).map(lambda tail: b"w\0" + tail),
+    st.just(b"w\0d\0\0\0\5w\0d\0\0\0\4w"),
+    st.integers(0, 30).map(lambda size: b"d\0\0\0" + bytes([size]) + b"w\0ddd"),
+)
+
+
+def one_by_one(data: bytes) -> tuple[list[tuple[int, int]], int, bool]:
+    """Payloads, the place behind them, and whether a control message stands there."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at + 5 <= len(data):
+        if data[at] != ord("d"):
+            return found, at, True
+        end = at + 1 + struct.unpack_from(">I", data, at + 1)[0]
+        if end > len(data):
+            break
+        found.append((at + 5, end))
+        at = end
+    return found, at, False
+
+
+@given(
+    contents=st.lists(payloads, max_size=30),
+    control=st.booleans(),
+    cut=st.integers(0, 60),
+    before=st.binary(max_size=5),
+)
+def test_columns_and_steps_find_the_same_messages(
+    contents: list[bytes], control: bool, cut: int, before: bytes
+) -> None:
+    data = b"".join(b"d" + struct.pack(">I", len(each) + 4) + each for each in contents)
+    data += b"N\0\0\0\4" if control else b""
+    data = data[: max(0, len(data) - cut)]
+    buffer = np.frombuffer(before + data + bytes(PADDING_BYTES), np.uint8)
+    start = len(before)
+    found = frames.split(buffer, start, start + len(data), (OPENING,))
+    expected, position, is_control = one_by_one(data)
+    assert list(zip(found.starts - start, found.ends - start, strict=True)) == expected
+    assert (found.next - start, found.is_control) == (position, is_control)
+
+
+@given(data=st.binary(max_size=200), is_data=st.booleans())
+def test_any_bytes_end_in_messages_or_in_a_refusal(data: bytes, is_data: bool) -> None:
+    data = b"d\0\0\0" + data if is_data else data
+    buffer = np.frombuffer(data + bytes(PADDING_BYTES), np.uint8)
+    try:
+        found = frames.split(buffer, 0, len(data), (OPENING,))
+    except IntegrityError:
+        return
+    assert found.next <= len(data)
+    assert (found.starts <= found.ends).all()
+
+
+def test_a_message_longer_than_the_search_expects_is_found() -> None:
+    big = 17 << 20
+    contents = [b"w\0" + bytes(20), bytes(big), b"w\0" + bytes(30)]
+    data = b"".join(b"d" + struct.pack(">I", len(each) + 4) + each for each in contents)
+    buffer = np.frombuffer(data + bytes(PADDING_BYTES), np.uint8)
+    found = frames.split(buffer, 0, len(data), (OPENING,))
+    assert (found.ends - found.starts).tolist() == [22, big, 32]
+
+
+@pytest.mark.parametrize("length", [0, 3, 0x80000000, 0xFFFFFFFF])
+def test_a_length_that_cannot_be_is_refused(length: int) -> None:
+    data = b"d" + struct.pack(">I", length) + bytes(40)
+    with pytest.raises(IntegrityError):
+        frames.split(np.frombuffer(data, np.uint8), 0, 40, (OPENING,))

@@ -1,0 +1,309 @@
+"""What cannot be followed is refused with what to run instead, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from upwell.core.errors import EnvironmentFault, GapError, Unavailable, UpwellError, UsageError
+from upwell.core.position import BEGINNING, Position
+from upwell.sources.postgres import PostgresSource, replication
+from upwell.sources.postgres.snapshot import PostgresSnapshot
+from upwell.sources.postgres.source import slot_name
+
+from .conftest import Database
+from .replica import error_of
+
+pytestmark = pytest.mark.postgres
+
+
+def slots(database: Database) -> object:
+    return database.value(
+        f"select count(*) from pg_replication_slots where slot_name = '{database.slot}'"
+    )
+
+
+def publications(database: Database) -> object:
+    return database.value("select count(*) from pg_publication")
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "remedy"),
+    [
+        ("create table a (id int)", "table_without_key", "ADD PRIMARY KEY"),
+        ("create view a as select 1 as id", "table_kind", "tables behind it"),
+        (
+            "create table a (id int primary key) partition by range (id)",
+            "table_kind",
+            "tables behind it",
+        ),
+        ("create unlogged table a (id int primary key)", "table_unlogged", "SET LOGGED"),
+        (
+            "create table a (id int primary key); alter table a replica identity nothing",
+            "replica_identity",
+            "REPLICA IDENTITY DEFAULT",
+        ),
+        (
+            (
+                "create table a (id int primary key, b int not null unique);"
+                "alter table a replica identity using index a_b_key"
+            ),
+            "replica_identity",
+            "REPLICA IDENTITY DEFAULT",
+        ),
+    ],
+)
+def test_an_unfit_table_is_refused_and_never_published(
+    database: Database, make: str, code: str, remedy: str
+) -> None:
+    database.run(make)
+    error = error_of(database.source("a").snapshot)
+    assert (type(error), error.code) == (EnvironmentFault, code)
+    assert remedy in error.next_step
+    assert slots(database) == 0
+    assert publications(database) == 0
+
+
+def test_a_misspelt_table_is_refused_with_the_nearest_name(database: Database) -> None:
+    database.run("create table orders (id int primary key); create schema sales;")
+    database.run("create table sales.refunds (id int primary key)")
+    error = error_of(lambda: database.source("ordesr").tables)
+    assert (type(error), error.code) == (UsageError, "table_unknown")
+    assert "orders" in error.next_step
+    assert "sales.refunds" in error_of(lambda: database.source("sales.refund").tables).next_step
+
+
+def test_a_wrong_address_is_unavailable_and_a_wrong_database_is_a_fault(
+    database_18: Database,
+) -> None:
+    server = database_18.server
+    cases: list[tuple[str, type[UpwellError], str]] = [
+        (f"postgresql://postgres:secret@127.0.0.1:1/{database_18.name}", Unavailable, ""),
+        (server.url_of("no such database"), EnvironmentFault, "database_or_role_unknown"),
+        (server.url.replace("postgres@", "nobody@"), EnvironmentFault, "database_or_role_unknown"),
+        ("postgresql://[", UsageError, "url_invalid"),
+    ]
+    for url, kind, code in cases:
+        for act in (
+            lambda source: source.tables,
+            lambda source: source.identity,
+            PostgresSource.snapshot,
+        ):
+            source = PostgresSource("shop", url, ["a"], slot="upwell_x")
+            error = error_of(partial(act, source))
+            assert isinstance(error, kind), (url, error)
+            assert error.code == code or not code
+            assert error.next_step
+            assert "secret" not in str(error)
+
+
+def as_role(database: Database, rights: str) -> Callable[[str], PostgresSource]:
+    """Makes a role with ``rights``; gives sources that log in as it."""
+    role = f"role_{database.number}"
+    database.run(f"create role {role} login {rights}")
+    url = database.url.replace("postgres@", f"{role}@")
+    return lambda table: database.source(table, url=url)
+
+
+def forget_role(database: Database) -> None:
+    role = f"role_{database.number}"
+    database.run(f"drop owned by {role} cascade; drop role {role}")
+
+
+def test_missing_rights_are_named_one_by_one(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    role = f"role_{database.number}"
+    source = as_role(database, "noreplication")("a")
+    try:
+        assert error_of(source.snapshot).code == "no_replication_right"
+        database.run(f"alter role {role} replication")
+        assert error_of(source.snapshot).code == "no_publication_right"
+        database.run(f'grant create on database "{database.name}" to {role}')
+        error = error_of(source.snapshot)
+        assert error.code == "no_select_right"
+        database.run(f"grant usage on schema public to {role}; grant select on a to {role}")
+        error = error_of(source.snapshot)
+        assert error.code == "no_publication_right"
+        assert f'CREATE PUBLICATION "{database.slot}" FOR TABLE "public"."a"' in error.next_step
+        assert slots(database) == 0
+        database.run(error.next_step.partition(": ")[2])
+        snapshot = source.snapshot()
+        assert list(snapshot.read("shop.a")) == []
+        snapshot.close()
+        database.run(f"alter table a enable row level security; grant select on a to {role}")
+        assert error_of(source.snapshot).code == "row_security"
+    finally:
+        source.close()
+        forget_role(database)
+
+
+def test_a_snapshot_not_read_to_its_end_leaves_no_slot(database: Database) -> None:
+    database.run("create table a (id int primary key); create table b (id int primary key)")
+    database.run("insert into a values (1); insert into b values (1)")
+    snapshot = database.source("a", "b").snapshot()
+    list(snapshot.read("shop.a"))
+    assert slots(database) == 1
+    snapshot.close()
+    assert slots(database) == 0
+
+
+def test_tables_of_a_snapshot_are_read_one_after_another(database_18: Database) -> None:
+    database_18.run("create table a (id int primary key); create table b (id int primary key)")
+    database_18.run("insert into a select generate_series(1, 300000)")
+    snapshot = database_18.source("a", "b").snapshot()
+    assert snapshot.estimated_rows("shop.a") > 100_000
+    reading = snapshot.read("shop.a")
+    assert next(reading).num_rows > 0
+    with pytest.raises(UsageError):
+        next(snapshot.read("shop.b"))
+    snapshot.close()
+    assert slots(database_18) == 0
+
+
+def test_a_new_snapshot_replaces_the_slot_of_the_one_before(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    first = database.start("a")
+    database.run("insert into a values (1)")
+    snapshot: PostgresSnapshot = database.source("a").snapshot()
+    assert snapshot.position > first
+    assert [batch.num_rows for batch in snapshot.read("shop.a")] == [1]
+    snapshot.close()
+    assert slots(database) == 1
+
+
+def test_a_slot_in_use_is_refused_naming_its_user(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replication, "RELEASE_TIMEOUT_SECONDS", 0.2)
+    database.run("create table a (id int primary key)")
+    position = database.start("a")
+    database.source("a").stream(position)
+    other = database.source("a")
+    for act in (other.snapshot, lambda: other.stream(position)):
+        error = error_of(act)
+        assert (type(error), error.code) == (EnvironmentFault, "slot_active")
+        assert database.slot in error.what
+        assert "server process" in error.where
+
+
+def test_a_stream_that_would_miss_changes_is_a_gap(database: Database) -> None:
+    database.run("create table a (id int primary key); create table b (id int primary key)")
+    position = database.start("a")
+    source = database.source("a")
+    earlier = Position("00000000/00000001")
+
+    def code_of(act: Callable[[], object]) -> str:
+        error = error_of(act)
+        assert isinstance(error, GapError)
+        assert error.next_step
+        return error.code
+
+    assert code_of(lambda: source.stream(BEGINNING)) == "no_snapshot"
+    assert code_of(lambda: source.stream(earlier)) == "slot_ahead"
+    assert code_of(lambda: database.source("a", "b").stream(position)) == "publication_changed"
+    database.run(f"alter publication {database.slot} add table b")
+    assert code_of(lambda: source.stream(position)) == "publication_changed"
+    database.run(f"drop publication {database.slot}")
+    assert code_of(lambda: source.stream(position)) == "publication_changed"
+    database.run(f"create publication {database.slot} for table a")
+    database.run(f"select pg_drop_replication_slot('{database.slot}')")
+    assert code_of(lambda: source.stream(position)) == "slot_missing"
+
+
+def test_a_slot_of_another_kind_is_a_gap(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    position = database.start("a")
+    database.run(
+        f"select pg_drop_replication_slot('{database.slot}');"
+        f"select pg_create_physical_replication_slot('{database.slot}')"
+    )
+    assert error_of(lambda: database.source("a").stream(position)).code == "slot_foreign"
+
+
+def test_a_publication_with_a_row_filter_is_put_right_by_the_next_snapshot(
+    database: Database,
+) -> None:
+    database.run("create table a (id int primary key)")
+    database.run(f"create publication {database.slot} for table a where (id > 5)")
+    database.run("insert into a values (1)")
+    position = database.start("a")
+    stream = database.source("a").stream(position)
+    database.run("insert into a values (2)")
+    batch = stream.poll(10)
+    while batch is not None and not batch.changes:
+        batch = stream.poll(10)
+    assert batch is not None
+
+
+def test_another_database_under_the_same_address_is_refused(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    position = database.start("a")
+    known = database.source("a").identity
+    for expected, is_same in ((known, True), ("1", False)):
+        source = PostgresSource(
+            "shop", database.url, ["a"], slot=database.slot, expected_system_id=expected
+        )
+        if is_same:
+            source.stream(position)
+            source.close()
+        else:
+            assert error_of(partial(source.stream, position)).code == "another_database"
+
+
+def test_a_key_dropped_while_following_is_an_error_with_the_way_back(database: Database) -> None:
+    database.run("create table a (id int primary key, n int)")
+    stream = database.source("a").stream(database.start("a"))
+    database.run("alter table a drop constraint a_pkey; insert into a values (1, 1)")
+
+    def follow() -> None:
+        while True:
+            stream.poll(5)
+
+    error = error_of(follow)
+    assert error.code == "replica_identity_lost"
+    assert "PRIMARY KEY" in error.next_step.upper()
+
+
+def test_a_server_that_ends_the_connection_makes_the_source_unavailable(
+    database: Database,
+) -> None:
+    database.run("create table a (id int primary key)")
+    stream = database.source("a").stream(database.start("a"))
+    database.run("insert into a values (1)")
+    assert stream.poll(10) is not None
+    database.run(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots "
+        f"where slot_name = '{database.slot}'"
+    )
+
+    def follow() -> None:
+        while True:
+            stream.poll(5)
+
+    assert isinstance(error_of(follow), Unavailable)
+
+
+def test_slot_names_are_made_of_what_postgresql_allows() -> None:
+    assert slot_name("My Shop", "eu-west") == "upwell_my_shop_eu_west"
+    assert len(slot_name("x" * 80, "y")) == 63
+
+
+def test_an_unreadable_table_is_refused_before_anything_is_set_up(database_18: Database) -> None:
+    database_18.run("create table a (id int primary key)")
+    source = as_role(database_18, "replication")("a")
+    try:
+        database_18.run(
+            f'grant create on database "{database_18.name}" to role_{database_18.number}'
+        )
+        assert error_of(source.snapshot).code == "no_select_right"
+        assert publications(database_18) == 0
+    finally:
+        forget_role(database_18)
+
+
+def test_errors_never_show_the_password() -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/x?bogus=1"
+    error = error_of(lambda: PostgresSource("shop", url, ["a"], slot="s").tables)
+    assert "hunter2" not in f"{error}{error.__cause__!r}"
