@@ -128,24 +128,24 @@ def test_keys_are_those_that_follow_from_the_sources(sql: str, key: tuple[str, .
 @pytest.mark.parametrize(
     ("sql", "code", "where", "says"),
     [
-        ("select id,\n custmer_id\nfrom shop.orders", "model-does-not-bind", ":2", "customer_id"),
-        ("select o.id\nfrom shop.order o", "unknown-table", ":2", "did you mean shop.orders?"),
-        ("select id + placed_at as x from shop.orders", "model-does-not-bind", ":1", "BIGINT"),
-        ("select id from shop.orders where", "model-does-not-parse", ":1", "near"),
-        ("select 'abc from shop.orders", "model-does-not-parse", "", "DuckDB"),
-        ("", "model-not-a-select", "", "exactly one SELECT"),
-        ("delete from shop.orders", "model-not-a-select", "", "exactly one SELECT"),
-        ("select 1 as x; select 2 as x", "model-not-a-select", "", "exactly one SELECT"),
-        ("select id, ID from shop.orders", "model-columns", "", "two columns the name"),
-        ("select id as _weight from shop.orders", "model-columns", "", "_weight"),
-        ("select current_time as t, id from shop.orders", "model-columns", "", "VARCHAR"),
-        ("select random() as r from shop.orders", "model-not-repeatable", "", "random()"),
-        ("select age(placed_at) as a from shop.orders", "model-not-repeatable", "", "age(current"),
-        ("select id from shop.orders where id = $x", "model-not-repeatable", "", "parameter"),
-        ("select id from shop.orders tablesample 5%", "model-not-repeatable", "", "sample"),
-        ("select rowid as r from shop.orders", "model-not-repeatable", "", "rowid"),
-        ("select * from read_csv('x.csv')", "model-reads-outside", "", "read_csv()"),
-        ("select * from 'x.csv'", "unknown-table", ":1", "x.csv"),
+        ("select id,\n custmer_id\nfrom shop.orders", "model_does_not_bind", ":2", "customer_id"),
+        ("select o.id\nfrom shop.order o", "unknown_table", ":2", "did you mean shop.orders?"),
+        ("select id + placed_at as x from shop.orders", "model_does_not_bind", ":1", "BIGINT"),
+        ("select id from shop.orders where", "model_does_not_parse", ":1", "near"),
+        ("select 'abc from shop.orders", "model_does_not_parse", "", "DuckDB"),
+        ("", "model_not_a_select", "", "exactly one SELECT"),
+        ("delete from shop.orders", "model_not_a_select", "", "exactly one SELECT"),
+        ("select 1 as x; select 2 as x", "model_not_a_select", "", "exactly one SELECT"),
+        ("select id, ID from shop.orders", "model_columns", "", "two columns the name"),
+        ("select id as _weight from shop.orders", "model_columns", "", "_weight"),
+        ("select current_time as t, id from shop.orders", "model_columns", "", "VARCHAR"),
+        ("select random() as r from shop.orders", "model_not_repeatable", "", "random()"),
+        ("select age(placed_at) as a from shop.orders", "model_not_repeatable", "", "age(current"),
+        ("select id from shop.orders where id = $x", "model_not_repeatable", "", "parameter"),
+        ("select id from shop.orders tablesample 5%", "model_not_repeatable", "", "sample"),
+        ("select rowid as r from shop.orders", "model_not_repeatable", "", "rowid"),
+        ("select * from read_csv('x.csv')", "model_reads_outside", "", "read_csv()"),
+        ("select * from 'x.csv'", "unknown_table", ":1", "x.csv"),
     ],
 )
 def test_a_model_that_does_not_hold_is_refused_with_place_and_next_step(
@@ -162,19 +162,19 @@ def test_a_circle_names_the_models_in_it() -> None:
     error = refusal(
         model("a", "select x from b"), model("b", "select x from c"), model("c", "select x from a")
     )
-    assert error.code == "model-circle"
+    assert error.code == "model_circle"
     assert "a → b → c → a" in error.what
 
 
 def test_a_key_column_that_is_not_there_is_refused_with_the_nearest_name() -> None:
     error = refusal(model("m", "select id, status from shop.orders", "statsu"))
-    assert (error.code, error.next_step) == ("model-key", "did you mean status?")
+    assert (error.code, error.next_step) == ("model_key", "did you mean status?")
 
 
 def test_a_model_cannot_take_the_name_of_a_table() -> None:
     with pytest.raises(ProjectError) as refused:
         plan_models([model("orders", "select 1 as x")], [table("orders", ("id",), id="BIGINT")])
-    assert refused.value.code == "model-name-taken"
+    assert refused.value.code == "model_name_taken"
 
 
 def test_the_fingerprint_follows_the_meaning_not_the_writing() -> None:

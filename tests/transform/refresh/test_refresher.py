@@ -10,12 +10,11 @@ import pyarrow as pa
 import pytest
 
 from upwell.core.batch import WEIGHT
-from upwell.core.errors import IntegrityError
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
 from upwell.project.values import Model
 from upwell.transform.plan import Plan, plan_models
-from upwell.transform.refresh import Refresher, build, drop, prove
+from upwell.transform.refresh import ModelFailedError, Refresher, build, drop, prove
 
 ORDERS = TableSchema(
     "shop.orders",
@@ -225,7 +224,7 @@ def test_a_state_that_contradicts_a_delta_is_reported_and_not_written_over(
     gone = store.execute(f"SELECT *, -1::BIGINT AS {WEIGHT} FROM shop.orders WHERE id = 1")
     delta = gone.to_arrow_table()
     store.execute("DELETE FROM shop.orders WHERE id = 1")
-    with pytest.raises(IntegrityError, match="contradicts"):
+    with pytest.raises(ModelFailedError, match="contradicts"):
         Refresher(store, PLAN).apply({"shop.orders": delta}, 0)
 
 

@@ -201,7 +201,7 @@ def _linear(
         if joins
         else "each changed row gives its own changed rows"
     )
-    kind = Linear(tuple(branches), stored=joins and not target.hidden)
+    kind = Linear(tuple(branches), stored=not target.hidden)
     return draft.add(target, kind, reason=reason, never_null=never_null, unique=unique)
 
 

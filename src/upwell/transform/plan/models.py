@@ -79,7 +79,7 @@ def _key_not_null(table: TableSchema) -> tuple[Column, ...]:
 def _refuse_taken_name(model: Model, relations: Mapping[str, Relation]) -> None:
     if model.name.lower() in relations:
         raise ProjectError(
-            "model-name-taken",
+            "model_name_taken",
             f"model {model.name} has the name of a source table",
             where=where(model),
             next_step="rename the model's file",
@@ -120,7 +120,7 @@ def _bare(name: str) -> str:
 def _circle(path: Sequence[Parsed]) -> ProjectError:
     names = " → ".join(each.model.name for each in path)
     return ProjectError(
-        "model-circle",
+        "model_circle",
         f"models read one another in a circle: {names}",
         where=where(path[0].model),
         next_step="let one of them read the source tables instead",
@@ -131,7 +131,7 @@ def _unknown_table(model: Model, reference: Reference, known: Sequence[str]) -> 
     near = difflib.get_close_matches(reference.name.lower(), known, n=1, cutoff=0.5)
     names = ", ".join(sorted(known))
     return ProjectError(
-        "unknown-table",
+        "unknown_table",
         f"model {model.name} reads {reference.name}, which is no source table and no model",
         where=where(model, reference.line),
         next_step=f"did you mean {near[0]}?" if near else f"there are: {names}",
@@ -201,7 +201,7 @@ def _not_bound(model: Model, refused: Refused) -> ProjectError:
     sentence, _, candidates = refused.what.partition(" Candidate bindings: ")
     near = candidates or refused.what.partition("Did you mean ")[2].rstrip("?")
     return ProjectError(
-        "model-does-not-bind",
+        "model_does_not_bind",
         f"model {model.name}: {sentence.partition(' Did you mean ')[0]}",
         where=where(model, refused.line),
         next_step=f"the nearest names are: {near}" if near else "correct the SQL",
@@ -221,13 +221,13 @@ def _refuse_columns(model: Model, columns: Iterable[Column]) -> None:
         else:
             continue
         raise ProjectError(
-            "model-columns", f"model {model.name} {what}", where=where(model), next_step=step
+            "model_columns", f"model {model.name} {what}", where=where(model), next_step=step
         )
     for name in model.key:
         if name.lower() not in names:
             near = difflib.get_close_matches(name.lower(), names, n=1)
             raise ProjectError(
-                "model-key",
+                "model_key",
                 f"model {model.name} declares the key column {name}, which it does not have",
                 where=where(model),
                 next_step=f"did you mean {near[0]}?" if near else f"it has: {', '.join(names)}",
@@ -237,7 +237,7 @@ def _refuse_columns(model: Model, columns: Iterable[Column]) -> None:
 def _refuse_rowid(parsed: Parsed) -> None:
     if any(column.name.lower() == "rowid" for column in parsed.tree.find_all(exp.Column)):
         raise ProjectError(
-            "model-not-repeatable",
+            "model_not_repeatable",
             f"model {parsed.model.name} reads rowid, which changes whenever a row is rewritten",
             where=where(parsed.model),
             next_step="use a column of the table that identifies its rows",

@@ -57,7 +57,8 @@ class Branch:
 class Linear:
     """A UNION ALL of branches: its delta follows from the deltas of its inputs alone.
 
-    ``stored`` results are tables; the others are views, since reading them costs no join.
+    ``stored`` results are tables: models, so that one that fails keeps its last good rows. Hidden
+    ones are views, read where they are used.
     """
 
     branches: tuple[Branch, ...]

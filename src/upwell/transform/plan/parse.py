@@ -121,7 +121,7 @@ def _one_statement(model: Model) -> str:
         raise _not_understood(model, what, first["line"]) from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ProjectError(
-            "model-not-a-select",
+            "model_not_a_select",
             f"model {model.name} must be exactly one SELECT",
             where=where(model),
             next_step="keep one SELECT in the file and put other statements elsewhere",
@@ -132,7 +132,7 @@ def _one_statement(model: Model) -> str:
 
 def _not_understood(model: Model, what: str, line: int | None) -> ProjectError:
     return ProjectError(
-        "model-does-not-parse",
+        "model_does_not_parse",
         f"model {model.name} does not parse: {what}",
         where=where(model, line),
         next_step="expected one SELECT in DuckDB's dialect",
@@ -252,7 +252,7 @@ def _refuse_table_function(model: Model, source: exp.Table) -> None:
     name = function_name(source.this)
     if name not in _TABLE_FUNCTIONS:
         raise ProjectError(
-            "model-reads-outside",
+            "model_reads_outside",
             f"model {model.name} calls {name or 'a function'}() in FROM: a model reads tables only",
             where=where(model),
             next_step="add what it reads as a source and name that table",
@@ -267,7 +267,7 @@ def _refuse_foreign_functions(
         if found := _not_repeatable(part, functions):
             what, step = found
             raise ProjectError(
-                "model-not-repeatable",
+                "model_not_repeatable",
                 f"model {model.name} {what}",
                 where=where(model),
                 next_step=step,

@@ -2,6 +2,6 @@
 
 from upwell.transform.refresh.build import build, drop
 from upwell.transform.refresh.prove import Proof, prove
-from upwell.transform.refresh.refresher import Refresher
+from upwell.transform.refresh.refresher import ModelFailedError, Refresher
 
-__all__ = ["Proof", "Refresher", "build", "drop", "prove"]
+__all__ = ["ModelFailedError", "Proof", "Refresher", "build", "drop", "prove"]

@@ -6,7 +6,7 @@ statements a node: grouped delta, merge with the state, delete, insert.
 
 Invariant: after ``apply`` every relation of the plan equals its full query over the tables as they
 stand. A state that contradicts its delta (a row to delete that is not there, a count below zero)
-raises ``IntegrityError``: the caller rolls back and rebuilds the model.
+fails its model: the caller rolls back and rebuilds it.
 """
 
 from __future__ import annotations
@@ -23,38 +23,80 @@ from upwell.core.errors import IntegrityError
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
-from upwell.transform.plan.nodes import ROWS, Aggregate, Linear, Node, Plan, Recompute
+from upwell.transform.plan.nodes import ROWS, Aggregate, Linear, ModelPlan, Node, Plan, Recompute
 from upwell.transform.refresh.deltas import Deltas
 
 
+class ModelFailedError(Exception):
+    """A model cannot be computed from the data as it stands now; ``reason`` is DuckDB's."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"{model}: {reason}")
+        self.model = model
+        self.reason = reason
+
+
 class Refresher:
-    """Applies versions to the models of a plan, over the one connection that writes."""
+    """Applies versions to the models of a plan, over the one connection that writes.
+
+    ``held`` models keep the result they have, with everything that reads them.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
         self._connection = connection
-        self._models = {model.name for model in plan.models}
-        self._nodes = tuple(plan.nodes)
-        self._columns = {node.name: node.columns for node in self._nodes}
+        self._plan = plan
+        self._columns = {node.name: node.columns for node in plan.nodes}
+        self._held: dict[str, str] = {}
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether results change as time passes, without any change of data."""
+        return any(model.reads_clock for model in self._plan.models)
+
+    @property
+    def held(self) -> Mapping[str, str]:
+        """Models that are not refreshed, and why."""
+        return self._held
+
+    def hold(self, name: str, reason: str) -> None:
+        """Refresh neither this model nor what reads it, until it is built anew."""
+        self._held[name] = reason
+        for model in self._plan.models:
+            if model.name not in self._held and self._held.keys() & set(model.reads):
+                self._held[model.name] = f"it reads {name}"
 
     def apply(self, deltas: Mapping[str, pa.Table], logical_time_us: int) -> dict[str, pa.Table]:
         """The consolidated delta of every model that changed, by name; states are updated.
 
         ``deltas``: consolidated change batches of source tables by SQL name. Call it inside a
         transaction in which the source tables already stand as the deltas leave them. Without
-        deltas it is a tick: only what reads the clock is refreshed.
+        deltas it is a tick: only what reads the clock is refreshed. Raises ``ModelFailedError``
+        where the data makes a model fail; the transaction is lost then.
         """
         changed: dict[str, pa.Table] = {}
         with Deltas(self._connection) as known:
             for name, batch in deltas.items():
                 if batch.num_rows:
                     known.add(name, batch)
-            for node in self._nodes:
-                delta = self._refresh(node, known, logical_time_us)
-                if delta is not None and delta.num_rows:
-                    known.add(node.name, delta)
-                    if node.name in self._models:
-                        changed[node.name] = delta
+            for model in self._plan.models:
+                if model.name in self._held:
+                    continue
+                try:
+                    delta = self._refresh_model(model, known, logical_time_us)
+                except (duckdb.DataError, duckdb.InvalidInputException, IntegrityError) as error:
+                    raise ModelFailedError(model.name, str(error)) from error
+                if delta is not None:
+                    changed[model.name] = delta
         return changed
+
+    def _refresh_model(
+        self, model: ModelPlan, known: Deltas, logical_time_us: int
+    ) -> pa.Table | None:
+        for node in model.nodes:
+            delta = self._refresh(node, known, logical_time_us)
+            if delta is not None and delta.num_rows:
+                known.add(node.name, delta)
+        return delta if delta is not None and delta.num_rows else None
 
     def _refresh(self, node: Node, known: Deltas, logical_time_us: int) -> pa.Table | None:
         match node.kind:
@@ -197,7 +239,7 @@ def _repeated(batch: pa.Table) -> pa.Table:
 
 def _contradiction(node: Node, what: str) -> IntegrityError:
     return IntegrityError(
-        "state-contradicts-delta",
+        "state_contradicts_delta",
         f"the stored result of {node.name} contradicts its changes: {what}",
         where=node.name,
         next_step="rebuild the model; its source tables are not affected",
