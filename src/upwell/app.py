@@ -1,7 +1,7 @@
-"""Wiring by hand: which parts make up the engine's process and the web process.
+"""Which processes a project consists of, and what is the same in each of them.
 
-``python -m upwell.app engine|web FOLDER`` is one child of the supervisor. Nothing here decides
-anything about data; it opens, connects and closes, in the order that recovery needs.
+Kept light: the supervisor imports this and nothing heavier. What a process is made of stands in
+``engine_process.py`` and ``web_process.py``.
 """
 
 from __future__ import annotations
@@ -11,171 +11,33 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
 
-from upwell.answers import answers, visible_schema
 from upwell.core.errors import UpwellError
-from upwell.core.histogram import Histogram
-from upwell.core.schema import TableSchema
-from upwell.engine import Engine
-from upwell.feed.channel import EngineClient, FeedServer
-from upwell.feed.hub import FeedHub
-from upwell.ingest.tables import captured_tables
 from upwell.project.read import read_project
 from upwell.project.values import Project
-from upwell.serve.web.app import create_app
-from upwell.serve.web.metrics import check_metrics
-from upwell.serve.web.server import serve
-from upwell.sources.postgres.source import PostgresSource, slot_name
-from upwell.sources.postgres.tables import sql_name
-from upwell.start import (
-    SourceSetting,
-    begin_following,
-    build_models,
-    layouts_ahead,
-    open_source,
-    open_store,
-)
-from upwell.store import ledger
-from upwell.store.hot import HotStore
-from upwell.store.place import StatePlace
-from upwell.supervise import on_orphaned, report, report_error
-from upwell.transform.plan import Plan, plan_models
-from upwell.transform.refresh import Refresher
+from upwell.supervise import on_orphaned, report_error
 
 log = structlog.get_logger(__name__)
+
+Run = Callable[[Project, threading.Event], None]
+"""One process: works until the event is set. Raises UpwellError for what it cannot mend."""
+
+_MODULES = {"engine": "upwell.engine_process", "web": "upwell.web_process"}
 
 
 def commands(folder: Path) -> dict[str, Sequence[str]]:
     """The processes of a project and how each is started."""
-    python = [sys.executable, "-m", "upwell.app"]
-    return {name: [*python, name, str(folder)] for name in _PROCESSES}
+    return {name: [sys.executable, "-m", module, str(folder)] for name, module in _MODULES.items()}
 
 
-def source_settings(project: Project) -> list[SourceSetting]:
-    """The project's sources, ready to be opened."""
-    return [
-        SourceSetting(
-            name,
-            partial(_open_source, project.settings.name, name, setting.url, setting.tables),
-            frozenset(sql_name(name, table) for table in setting.tables),
-        )
-        for name, setting in project.settings.sources.items()
-    ]
+def run_child(run: Run, folder: str) -> int:
+    """Run one process of the project in ``folder`` until told to stop. Returns its exit code.
 
-
-def _open_source(
-    project: str, name: str, url: str, tables: Sequence[str], identity: str | None
-) -> PostgresSource:
-    return PostgresSource(
-        name, url, tables, slot=slot_name(project, name), expected_system_id=identity
-    )
-
-
-def source_layouts(project: Project) -> dict[str, TableSchema]:
-    """The captured tables as the sources have them now. Raises as opening a source does."""
-    layouts: dict[str, TableSchema] = {}
-    for setting in source_settings(project):
-        source = setting.open(None)
-        try:
-            layouts |= {schema.name: schema for schema in source.tables}
-        finally:
-            source.close()
-    return layouts
-
-
-def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
-    """The plan of all models over these tables. Raises ProjectError for what does not hold."""
-    plan = plan_models(list(project.models.values()), list(layouts.values()))
-    problems = check_metrics(project, {model.name: model.schema for model in plan.models})
-    if problems:
-        raise problems[0]
-    return plan
-
-
-# ── the engine's process ─────────────────────────────────────────────────────────────────────────
-
-
-def run_engine(project: Project, stop: threading.Event) -> None:
-    """Follow the sources and serve the feed until ``stop``."""
-    place = StatePlace(project.folder)
-    with ExitStack() as closing:
-        store = open_store(place, zone=project.settings.time.zone, report=report)
-        closing.callback(store.close)
-        store.use_threads(os.cpu_count() or 1)
-        begun = [open_source(store, setting) for setting in source_settings(project)]
-        for each in begun:
-            closing.callback(each.source.close)
-        plan_project(project, layouts_ahead(store, begun))
-        followings = [begin_following(store, each, report) for each in begun]
-        layouts = captured_tables(store.writer)
-        plan = plan_project(project, layouts)
-        build_models(store, plan, report)
-        store.use_threads(1)
-
-        hub = FeedHub(
-            store.reader,
-            store.commit_lock,
-            version=ledger.latest_version(store.writer),
-            schema_of=partial(_schema_of, store, plan, layouts),
-        )
-        refresher = Refresher(store.writer, plan)
-        engine = Engine(store, hub, followings, refresher.apply, layouts)
-        identity = ledger.read_fact(store.writer, "store") or ""
-        server = FeedServer(
-            place.socket,
-            hub,
-            store=identity,
-            handlers=answers(store, hub, engine, plan, layouts=layouts, identity=identity),
-        )
-        closing.callback(server.stop)
-        report("ready", version=hub.version)
-        engine.run(stop)
-
-
-def _schema_of(
-    store: HotStore, plan: Plan, layouts: dict[str, TableSchema], name: str
-) -> TableSchema:
-    connection = store.reader()
-    try:
-        return visible_schema(connection, name, plan, layouts)
-    finally:
-        connection.close()
-
-
-# ── the web process ──────────────────────────────────────────────────────────────────────────────
-
-
-def run_web(project: Project, _stop: threading.Event) -> None:
-    """Serve the project's boards from the engine's feed until told to stop by a signal."""
-    client = EngineClient(StatePlace(project.folder).socket)
-
-    def observe(dashboard: str, minute_us: int, seen: Histogram) -> None:
-        client.ask(
-            "observe",
-            {"dashboard": dashboard, "minute_us": minute_us, "histogram": seen.encode()},
-        )
-
-    host, _, port = project.settings.serve.http.rpartition(":")
-    app = create_app(project, client, report=observe)
-    serve(app, host, int(port), ready=lambda address: report("ready", address=address))
-
-
-# ── a child of the supervisor ────────────────────────────────────────────────────────────────────
-
-_PROCESSES: dict[str, Callable[[Project, threading.Event], None]] = {
-    "engine": run_engine,
-    "web": run_web,
-}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run one process of a project until told to stop. Returns its exit code."""
-    name, folder = arguments
+    It stops on SIGTERM, and when the supervisor is gone.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -190,12 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     on_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        _PROCESSES[name](read_project(Path(folder), environment=os.environ), stop)
+        run(read_project(Path(folder), environment=os.environ), stop)
     except UpwellError as error:
         log.error("cannot_work", **error.as_dict())  # noqa: TRY400 - told to the user in full
         return report_error(error)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -11,14 +11,16 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import structlog
 
-from upwell.core.errors import EnvironmentFault, GapError, Unavailable
+from upwell.core.errors import GapError, Unavailable
 from upwell.core.position import Position
 from upwell.core.protocols import (
     Source,
@@ -34,6 +36,7 @@ from upwell.ingest.apply import apply_batch
 from upwell.ingest.tables import merged_layout, widen
 from upwell.store import ledger
 from upwell.store.hot import HotStore
+from upwell.transform.refresh import ModelFailedError, Refresher
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +51,8 @@ IDLE_COMMIT_SECONDS = 10.0
 #: After this long without a change the write-ahead log is folded in.
 IDLE_CHECKPOINT_SECONDS = 5.0
 TRIM_SECONDS = 3600.0
-
-Transform = Callable[[Mapping[str, pa.Table], int], Mapping[str, pa.Table]]
-"""Deltas of tables and the logical time (microseconds) to deltas of models, in the transaction."""
+#: Models that read the clock are refreshed this often while no version does it anyway.
+TICK_SECONDS = 60.0
 
 Task = Callable[[duckdb.DuckDBPyConnection], None]
 """A small write that belongs to no version, run in a transaction of its own."""
@@ -86,7 +88,7 @@ class Engine:
         store: HotStore,
         hub: FeedHub,
         followings: Sequence[Following],
-        transform: Transform,
+        refresher: Refresher,
         layouts: dict[str, TableSchema],
         *,
         clock: Callable[[], float] = time.time,
@@ -94,13 +96,15 @@ class Engine:
         self._store = store
         self._hub = hub
         self._followings = followings
-        self._transform = transform
+        self._refresher = refresher
         self._layouts = layouts
         self._clock = clock
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._trimmed_at = 0.0
         self._busy_at = 0.0
+        self._ticked_at = time.monotonic()
         self._next_version_at = 0.0
+        self._announce_times()
 
     @property
     def followings(self) -> Sequence[Following]:
@@ -186,8 +190,17 @@ class Engine:
         return True
 
     def _commit(self, following: Following, batch: SourceBatch) -> None:
-        """Make one version of a batch."""
+        """Make one version of a batch. A model that fails on it is held, and the rest goes on."""
         self._widen(batch)
+        while True:
+            try:
+                self._make_version(following, batch)
+            except ModelFailedError as failure:
+                self._hold(failure)
+            else:
+                return
+
+    def _make_version(self, following: Following, batch: SourceBatch) -> None:
         version = self._hub.version + 1
         logical_time_us = int(self._clock() * 1_000_000)
         changes = sum(
@@ -200,16 +213,46 @@ class Engine:
             self._times(),
             batch.transactions.committed_at_us + batch.clock_skew_us,
         )
-        with (
-            _disk_full_named(self._store),
-            self._store.transaction(lambda: self._hub.publish(end, deltas)) as connection,
-        ):
+        announce = partial(self._hub.publish, end, deltas)
+        with self._store.transaction(announce) as connection:
             deltas |= apply_batch(connection, batch, version, self._layouts)
-            deltas |= self._transform(deltas, logical_time_us)
+            deltas |= self._refresher.apply(deltas, logical_time_us)
             progress = ledger.SourceProgress(
                 batch.position, following.complete_through_us, len(batch.transactions), changes
             )
             ledger.append(connection, version, logical_time_us, {following.source.name: progress})
+
+    def _tick(self) -> None:
+        """A version in which nothing but time has passed."""
+        version, logical_time_us = self._hub.version + 1, int(self._clock() * 1_000_000)
+        deltas: dict[str, pa.Table] = {}
+        end = VersionEnd(version, logical_time_us, self._times(), np.empty(0, np.int64))
+        try:
+            with self._store.transaction(partial(self._hub.publish, end, deltas)) as connection:
+                deltas |= self._refresher.apply({}, logical_time_us)
+                progresses = {
+                    each.source.name: ledger.SourceProgress(
+                        each.committed_position, each.complete_through_us
+                    )
+                    for each in self._followings
+                }
+                ledger.append(connection, version, logical_time_us, progresses)
+        except ModelFailedError as failure:
+            self._hold(failure)
+
+    def _hold(self, failure: ModelFailedError) -> None:
+        """Leave a model and its readers at their last good result; the next start builds them.
+
+        Raises the failure again where holding did not help, so that this cannot go on for ever.
+        """
+        if failure.model in self._refresher.held:
+            raise failure
+        self._refresher.hold(failure.model, failure.reason)
+        with self._store.transaction() as connection:
+            built = ledger.built_models(connection)
+            kept = {name: of for name, of in built.items() if name not in self._refresher.held}
+            ledger.write_built_models(connection, kept)
+        log.error("model_held", model=failure.model, why=failure.reason)
 
     def _widen(self, batch: SourceBatch) -> None:
         """Let stored layouts follow grown ones, before the version that needs it.
@@ -238,16 +281,17 @@ class Engine:
         )
 
     def _announce_times(self) -> None:
-        trouble = "\n".join(
-            following.trouble for following in self._followings if following.trouble
-        )
-        self._hub.set_times(self._times(), trouble)
+        troubles = [following.trouble for following in self._followings if following.trouble]
+        troubles += [
+            f"{model} stays as it was: {reason}" for model, reason in self._refresher.held.items()
+        ]
+        self._hub.set_times(self._times(), "\n".join(troubles))
 
     def _run_tasks(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 task = self._tasks.get_nowait()
-                with _disk_full_named(self._store), self._store.transaction() as connection:
+                with self._store.transaction() as connection:
                     task(connection)
 
     def _care(self, *, busy: bool) -> None:
@@ -256,8 +300,10 @@ class Engine:
         if busy:
             self._busy_at = now
         elif now - self._busy_at > IDLE_CHECKPOINT_SECONDS and self._store.wal_bytes():
-            with _disk_full_named(self._store):
-                self._store.checkpoint()
+            self._store.checkpoint()
+        if self._refresher.reads_clock and now - max(self._busy_at, self._ticked_at) > TICK_SECONDS:
+            self._ticked_at = now
+            self._tick()
         if now - self._trimmed_at > TRIM_SECONDS:
             self._trimmed_at = now
             with self._store.transaction() as connection:
@@ -268,20 +314,3 @@ def _disconnect(following: Following) -> None:
     stream, following.stream = following.stream, None
     if stream is not None:
         stream.close()
-
-
-@contextlib.contextmanager
-def _disk_full_named(store: HotStore) -> Iterator[None]:
-    """DuckDB's many ways to say that the disk is full, as one error with the next step."""
-    try:
-        yield
-    except duckdb.Error as error:
-        if "No space left" in str(error) or "out of disk space" in str(error).lower():
-            raise EnvironmentFault(
-                "disk_full",
-                "Committing a version: no space left on the disk. Nothing is lost: what was not "
-                "committed is read from the source again.",
-                where=str(store.path),
-                next_step="Free space on that disk, then start `upwell run` again.",
-            ) from error
-        raise

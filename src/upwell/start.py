@@ -7,13 +7,13 @@ starting. A store that does not open is set aside and made anew from the sources
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
+import duckdb
 import structlog
 
-from upwell.core.errors import IntegrityError
+from upwell.core.errors import IntegrityError, ProjectError
 from upwell.core.position import BEGINNING
 from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
@@ -23,15 +23,13 @@ from upwell.ingest.load import load_snapshot
 from upwell.store import ledger
 from upwell.store.hot import HotStore, set_aside
 from upwell.store.place import StatePlace
-from upwell.transform.plan import Plan
+from upwell.transform.plan import ModelPlan, Plan
 from upwell.transform.refresh import build, drop
 
 log = structlog.get_logger(__name__)
 
 Report = Callable[..., None]
 """Told of progress: the event's name, then facts about it."""
-
-_MODELS_BUILT = "models built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def _take_snapshot(
                 tables.widen(connection, layouts[table], wanted)
             else:
                 tables.create(connection, schema)
-        ledger.write_fact(connection, _MODELS_BUILT, "{}")
+        ledger.write_built_models(connection, {})
     store.checkpoint()
     snapshot = source.snapshot()
     try:
@@ -159,29 +157,72 @@ def _take_snapshot(
     return progress
 
 
-def build_models(store: HotStore, plan: Plan, report: Report) -> None:
+def build_models(store: HotStore, plan: Plan, report: Report) -> dict[str, str]:
     """(Re)build every model that is new or whose meaning changed, and drop those that are gone.
 
-    What was built makes a version of its own, so that followers see it as news.
+    What was built makes a version of its own, so that followers see it as news. A model that fails
+    on the data keeps its last good result where it has one of the same shape: these come back, with
+    the reason, to be held. Raises ProjectError where there is nothing to keep.
     """
-    recorded = ledger.read_fact(store.writer, _MODELS_BUILT) or "{}"
-    built: dict[str, str] = msgspec.json.decode(recorded)
+    built = ledger.built_models(store.writer)
     wanted = {model.name: model.fingerprint for model in plan.models}
     stale = [name for name, fingerprint in wanted.items() if built.get(name) != fingerprint]
     gone = [name for name in built if name not in wanted]
     if not stale and not gone:
-        return
+        return {}
     report("models_started", models=stale)
-    now_us = time.time_ns() // 1000
     store.checkpoint()
-    with store.transaction() as connection:
-        for name in gone:
+    held: dict[str, str] = {}
+    for name in gone:
+        with store.transaction() as connection:
             drop(connection, name)
-        build(connection, plan, stale, logical_time_us=now_us)
-        ledger.write_fact(connection, _MODELS_BUILT, msgspec.json.encode(wanted).decode())
+            ledger.write_built_models(connection, {k: v for k, v in built.items() if k in wanted})
+    for name in stale:
+        reason = _build_model(store, plan, name, held)
+        if reason:
+            held[name] = reason
+    _append_version(store, plan)
+    store.checkpoint()
+    report("models_finished", models=[name for name in stale if name not in held])
+    return held
+
+
+def _build_model(store: HotStore, plan: Plan, name: str, held: Mapping[str, str]) -> str | None:
+    """Build one model; the reason why its last good result is kept instead, if it is."""
+    model = plan.model(name)
+    blocking = held.keys() & set(model.reads)
+    if blocking and _has_result(store, model):
+        return f"it reads {', '.join(sorted(blocking))}"
+    try:
+        with store.transaction() as connection:
+            build(connection, plan, [name], logical_time_us=time.time_ns() // 1000)
+            recorded = ledger.built_models(connection)
+            ledger.write_built_models(connection, {**recorded, name: model.fingerprint})
+    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+        if _has_result(store, model):
+            return str(error)
+        raise ProjectError(
+            "model_fails",
+            f"Building {name}: it fails on the data there is: {error}",
+            where=str(model.model.path),
+            next_step="Mend the model, for instance with TRY_CAST, or the data it stumbles over.",
+        ) from error
+    return None
+
+
+def _has_result(store: HotStore, model: ModelPlan) -> bool:
+    """Whether a result of the model's present shape is stored, from whatever text."""
+    found = store.writer.execute(
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = 'main' AND table_name = ? ORDER BY ordinal_position",
+        [model.name],
+    ).fetchall()
+    return found == [(column.name, column.type) for column in model.schema.columns]
+
+
+def _append_version(store: HotStore, plan: Plan) -> None:
+    with store.transaction() as connection:
         version = ledger.latest_version(connection) + 1
         sources = {schema.name.partition(".")[0] for schema in plan.tables}
         progresses = {source: ledger.progress(connection, source) for source in sources}
-        ledger.append(connection, version, now_us, progresses)
-    store.checkpoint()
-    report("models_finished", models=stale)
+        ledger.append(connection, version, time.time_ns() // 1000, progresses)

@@ -75,6 +75,15 @@ def on_orphaned(action: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
 
 
+def _event(line: bytes) -> Event | None:
+    """What a line reports; None for anything else that found its way to standard output."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "event" in found else None
+
+
 @dataclass(slots=True)
 class _Child:
     name: str
@@ -174,8 +183,9 @@ class Supervisor:
         assert process.stdout is not None  # noqa: S101 - opened as a pipe above
         with process.stdout:
             for line in process.stdout:
-                with contextlib.suppress(ValueError):
-                    self._events.put({**json.loads(line), "process": child.name})
+                event = _event(line)
+                if event is not None:
+                    self._events.put({**event, "process": child.name})
 
     def _handle(self, event: Event) -> None:
         child = self._children[event["process"]]

@@ -16,17 +16,25 @@ import pyarrow as pa
 
 from upwell.core.batch import add, consolidate, from_rows, row_columns
 from upwell.core.errors import UpwellError, UsageError
+from upwell.core.position import Position
 from upwell.core.protocols import (
     FeedMessage,
     Heartbeat,
+    Operation,
+    SourceBatch,
     SourceTime,
+    TableChanges,
     TableDelta,
     TableSnapshot,
+    Transactions,
+    Truncation,
     VersionEnd,
 )
 from upwell.core.schema import TableSchema
 
 _KEPT_VERSIONS = 1_000
+
+# ── the feed ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(slots=True)
@@ -174,7 +182,7 @@ class MemoryFeed:
         script = self._script
         with self._news:
             is_within_reach = version is not None and (
-                version == script.version or version >= script.versions[0][0] - 1
+                version == script.version or script.versions[0][0] - 1 <= version < script.version
             )
             if not is_within_reach:
                 return self._snapshot(tables), script.version
@@ -218,3 +226,164 @@ def _concerns(message: FeedMessage, tables: Sequence[str]) -> bool:
     if isinstance(message, TableSnapshot):
         return message.schema.name in tables
     return not isinstance(message, TableDelta) or message.table in tables
+
+
+# ── a source ─────────────────────────────────────────────────────────────────────────────────────
+
+_SNAPSHOT_POSITION = Position("0")
+
+ScriptStep = SourceBatch | UpwellError
+"""A batch that a stream gives, or a fault that one poll meets."""
+
+
+def changed_rows(
+    schema: TableSchema, rows: pa.Table, operation: Operation = Operation.INSERT
+) -> TableChanges:
+    """The same change of every row, all in a batch's first transaction, no key moved."""
+    count = rows.num_rows
+    return TableChanges(
+        schema=schema,
+        rows=rows,
+        operations=np.full(count, operation, np.int8),
+        transaction=np.zeros(count, np.int32),
+        old_key_rows=np.empty(0, np.int64),
+    )
+
+
+def one_transaction(
+    position: str, *changes: TableChanges | Truncation, committed_at_us: int
+) -> SourceBatch:
+    """A batch of one source transaction; without changes it only moves position and time."""
+    transactions = Transactions([Position(position)], np.array([committed_at_us], np.int64))
+    nothing = Transactions([], np.empty(0, np.int64))
+    return SourceBatch(
+        position=Position(position),
+        transactions=transactions if changes else nothing,
+        changes=changes,
+        complete_through_us=committed_at_us,
+        received_at_us=committed_at_us,
+    )
+
+
+class MemorySource:
+    """A source that begins with given tables and then follows a script. Any thread may add to it.
+
+    A stream gives the script's batches after its position, once each and in order. A fault in the
+    script is met by one poll of one stream, at its place. Behind the script's end time goes on.
+    ``acknowledged`` holds every position the engine declared safe, in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tables: Sequence[tuple[TableSchema, pa.Table]],
+        script: Sequence[ScriptStep] = (),
+        *,
+        identity: str = "memory",
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        idle_seconds: float = 0.1,
+    ) -> None:
+        self.name = name
+        self.identity = identity
+        self.acknowledged: list[Position] = []
+        self._tables = list(tables)
+        self._script = list(script)
+        self._met: set[int] = set()
+        self._clock_us = clock_us
+        self._idle_seconds = idle_seconds
+        self._news = threading.Condition()
+
+    @property
+    def tables(self) -> Sequence[TableSchema]:
+        return [schema for schema, _ in self._tables]
+
+    def add(self, *steps: ScriptStep) -> None:
+        """Let the script go on with these."""
+        with self._news:
+            self._script.extend(steps)
+            self._news.notify_all()
+
+    def snapshot(self) -> MemorySnapshot:
+        """The tables as given, from before the script's first batch."""
+        return MemorySnapshot(
+            {schema.name: rows for schema, rows in self._tables}, self._clock_us()
+        )
+
+    def stream(self, position: Position) -> MemoryStream:
+        return MemoryStream(self, position)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def next_step(
+        self, index: int, position: Position, timeout_seconds: float
+    ) -> tuple[int, SourceBatch | None]:
+        """The first batch from step ``index`` on that lies after ``position``, and its successor's
+        index; raises the faults on the way that nobody has met yet.
+        """
+        with self._news:
+            self._news.wait_for(lambda: len(self._script) > index, timeout_seconds)
+            while index < len(self._script):
+                step = self._script[index]
+                index += 1
+                if isinstance(step, SourceBatch):
+                    if step.position > position:
+                        return index, step
+                elif index not in self._met:
+                    self._met.add(index)
+                    raise step
+        return index, None
+
+    def idle(self, position: Position) -> SourceBatch:
+        """Nothing happened, up to now."""
+        return one_transaction(position, committed_at_us=self._clock_us())
+
+    def wait_seconds(self, given_at: float) -> float:
+        """How long until a stream that gave something at ``given_at`` says that nothing happens."""
+        return max(0.0, given_at + self._idle_seconds - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySnapshot:
+    """The tables that a ``MemorySource`` begins with."""
+
+    contents: dict[str, pa.Table]
+    taken_at_us: int
+    position: Position = _SNAPSHOT_POSITION
+
+    def estimated_rows(self, table: str) -> int:
+        return int(self.contents[table].num_rows)
+
+    def read(self, table: str) -> Iterator[pa.RecordBatch]:
+        yield from self.contents[table].to_batches()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryStream:
+    """One reading of a ``MemorySource``'s script."""
+
+    def __init__(self, source: MemorySource, position: Position) -> None:
+        self._source = source
+        self._position = position
+        self._step = 0
+        self._given_at = time.monotonic()
+
+    def poll(self, timeout_seconds: float) -> SourceBatch | None:
+        """See ``core.protocols.Stream.poll``."""
+        idle_seconds = self._source.wait_seconds(self._given_at)
+        self._step, batch = self._source.next_step(
+            self._step, self._position, min(timeout_seconds, idle_seconds)
+        )
+        if batch is None and idle_seconds <= timeout_seconds:
+            batch = self._source.idle(self._position)
+        if batch is not None:
+            self._position, self._given_at = batch.position, time.monotonic()
+        return batch
+
+    def acknowledge(self, position: Position) -> None:
+        self._source.acknowledged.append(position)
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,7 +1,7 @@
 """Killed at any moment, under load, Upwell goes on as if nothing had happened.
 
 The short form is part of every test run; the long one (thirty kills at 500 changes a second, for
-the engine and for web) belongs to ``make torture``, which writes its results to ``docs/torture.md``.
+the engine and for web) belongs to ``make torture``, and its results to ``docs/torture.md``.
 """
 
 from __future__ import annotations

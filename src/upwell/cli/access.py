@@ -13,11 +13,11 @@ import msgspec
 import pyarrow as pa
 
 from upwell import answers
-from upwell.app import plan_project, source_layouts
 from upwell.core.errors import EnvironmentFault, Unavailable
 from upwell.core.protocols import TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
+from upwell.engine_process import plan_project, source_layouts
 from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables
 from upwell.project.read import read_project

@@ -14,10 +14,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from rich.table import Table
 
-from upwell.app import plan_project
 from upwell.cli.access import known_layouts, opened, project_in
 from upwell.cli.output import answer, console, quiet
 from upwell.core.errors import UsageError
+from upwell.engine_process import plan_project
 from upwell.project.read import warnings
 from upwell.requirements.measurements import MinuteLatencies, RecordedMinutes
 from upwell.requirements.verify import Outcome

@@ -1,7 +1,8 @@
 """The command line: one function a verb; errors and exit codes in one place.
 
-Every verb takes ``--project`` and ``--json``. Work is done elsewhere; a verb asks for it and shows
-the answer (``show.py``).
+Every verb takes ``--project`` and ``--json``. The work is done in ``operate`` and ``inspect``, each
+imported by the verb that needs it: half of Upwell need not be loaded to print a help text, and a
+supervisor that loads little weighs little.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Annotated, Any
 import typer
 
 from upwell import __version__
-from upwell.cli import inspect, operate
 from upwell.cli.output import answer, fail
 from upwell.core.errors import UpwellError, UsageError
 
@@ -50,6 +50,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """A real PostgreSQL shop with simulated customers, and Upwell on it."""
+    from upwell.cli import operate
+
     operate.demo(
         directory,
         rate=rate,
@@ -64,18 +66,24 @@ def demo(
 @app.command()
 def run(project: Folder = HERE, as_json: Json = False) -> None:
     """Everything a project says, until stopped."""
+    from upwell.cli import operate
+
     operate.run(project, stop=_stop_signal(), as_json=as_json)
 
 
 @app.command()
 def validate(project: Folder = HERE, as_json: Json = False) -> None:
     """Check the project's files against themselves, and models against the tables known."""
+    from upwell.cli import inspect
+
     inspect.validate(project, as_json=as_json)
 
 
 @app.command()
 def status(project: Folder = HERE, as_json: Json = False) -> None:
     """Freshness and health."""
+    from upwell.cli import inspect
+
     inspect.status(project, as_json=as_json)
 
 
@@ -89,24 +97,32 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Run a SELECT over tables and models at one version."""
+    from upwell.cli import inspect
+
     inspect.query(project, sql, output="json" if as_json else output)
 
 
 @app.command()
 def explain(name: str, project: Folder = HERE, as_json: Json = False) -> None:
     """How a model refreshes, and why."""
+    from upwell.cli import inspect
+
     inspect.explain(project, name, as_json=as_json)
 
 
 @app.command()
 def prove(names: Names = None, project: Folder = HERE, as_json: Json = False) -> None:
     """Incremental = full, row by row, on the data there is."""
+    from upwell.cli import inspect
+
     inspect.prove(project, names or [], as_json=as_json)
 
 
 @app.command()
 def verify(project: Folder = HERE, as_json: Json = False) -> None:
     """Every stakeholder requirement: met, not met, not measured, with the evidence."""
+    from upwell.cli import inspect
+
     inspect.verify(project, as_json=as_json)
 
 

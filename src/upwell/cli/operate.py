@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import webbrowser
@@ -12,10 +13,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from upwell.app import commands
-from upwell.cli.access import project_in
 from upwell.cli.output import answer, errors
 from upwell.core.errors import UsageError
-from upwell.demo.run import Options, run_demo
+from upwell.project.read import read_project
 from upwell.store.place import StatePlace
 from upwell.supervise import Event, Supervisor
 
@@ -67,7 +67,7 @@ class Telling:
 
 def run(folder: Path, *, stop: threading.Event, as_json: bool) -> None:
     """Run a project until stopped."""
-    project = project_in(folder)
+    project = read_project(folder, environment=os.environ)
     place = StatePlace(project.folder)
     telling = Telling(silent=as_json)
     address = f"http://{project.settings.serve.http}"
@@ -99,6 +99,8 @@ def demo(
     as_json: bool,
 ) -> None:
     """Run the demonstration until stopped, or for ``duration`` with a report."""
+    from upwell.demo.run import Options, run_demo
+
     options = Options(folder, rate, http, None if duration is None else seconds(duration))
     telling = Telling(silent=as_json)
 

@@ -253,8 +253,8 @@ def _checksums_at(
         if time.monotonic() > deadline:
             raise Unavailable(
                 "not_caught_up",
-                f"Comparing shop and replica: Upwell is at {ours['positions'][source]}, the shop at "
-                f"{position}, {CATCH_UP_SECONDS:.0f} s after the last order.",
+                f"Comparing shop and replica: Upwell is at {ours['positions'][source]}, the shop "
+                f"at {position}, {CATCH_UP_SECONDS:.0f} s after the last order.",
                 next_step="`upwell status` and .upwell/log/engine.log say why.",
             )
         time.sleep(0.1)

@@ -120,9 +120,10 @@ class EngineClient:
         self, tables: Sequence[str], version: int | None, *, once: bool = False
     ) -> Iterator[FeedMessage]:
         """See ``Feed``; with ``once``, one snapshot of the tables and no more."""
-        if version is None or self._store is None:
-            version, self._store = None, self.ask("identity")["store"]
-        ticket = FeedTicket(tuple(tables), version, self._store, once)
+        store = self.ask("identity")["store"]
+        known = version if store == self._store else None  # versions count within one store
+        self._store = store
+        ticket = FeedTicket(tuple(tables), known, store, once)
         with self._connected() as client:
             stream = client.do_get(flight.Ticket(msgspec.json.encode(ticket)))
             try:
@@ -160,7 +161,7 @@ def _crossing() -> Iterator[None]:
     try:
         yield
     except errors.UpwellError as error:
-        kind = next(name for name, kind in _KINDS.items() if type(error) is kind)
+        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _KINDS)
         facts = msgspec.json.encode({"kind": kind, **error.as_dict()}).decode()
         raise flight.FlightServerError(_MARK + facts) from error
 

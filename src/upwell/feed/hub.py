@@ -81,7 +81,9 @@ class FeedHub:
         self._commit_lock = commit_lock
         self.schema_of = schema_of
         self._changed = threading.Condition()
-        self._published: set[str] = set()
+        self._kept_since: dict[
+            str, int
+        ] = {}  # published tables, and after which version they are kept
         self._recent = _Recent()
         self._end = VersionEnd(version, 0, (), np.empty(0, np.int64))
         self._trouble = ""
@@ -100,7 +102,7 @@ class FeedHub:
         """
         with self._changed:
             self._end = end
-            kept = {name: delta for name, delta in deltas.items() if name in self._published}
+            kept = {name: delta for name, delta in deltas.items() if name in self._kept_since}
             self._recent.append(Published(end, kept))
             self._changed.notify_all()
 
@@ -134,7 +136,8 @@ class FeedHub:
     def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
         """See ``core.protocols.Feed``."""
         wanted = {name: self.schema_of(name) for name in tables}
-        at = version if self._publish(wanted) else None
+        since = self._publish(wanted)
+        at = version if version is not None and version >= since else None
         while not self._closed:
             news = self._news(at)
             if news is None:
@@ -189,9 +192,9 @@ class FeedHub:
         with self._changed:
             return Heartbeat(self._end.version, self._end.times, self._trouble)
 
-    def _publish(self, names: Iterable[str]) -> bool:
-        """Keep the deltas of ``names`` from now on; whether all of them were kept already."""
+    def _publish(self, names: Iterable[str]) -> int:
+        """Keep the deltas of ``names`` from now on; after which version all of them are kept."""
         with self._changed:
-            kept = self._published.issuperset(names)
-            self._published.update(names)
-            return kept
+            for name in names:
+                self._kept_since.setdefault(name, self._end.version)
+            return max((self._kept_since[name] for name in names), default=0)

@@ -1,8 +1,9 @@
 """Takes a batch of changes into the change log and the current table, and gives the delta.
 
 The before-image of every change is looked up in the current table, never taken from the source, so
-that a replayed or repeated change comes out as no change at all. The invariant kept: after each
-batch, current table = sum of the change log = old current table + returned delta.
+that a batch taken in twice changes nothing the second time (as far as its changes carry all their
+values). The invariant kept: after each batch, current table = sum of the change log = old current
+table + returned delta.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from upwell.core import batch as change_batch
 from upwell.core.protocols import Operation, SourceBatch, TableChanges, Transactions, Truncation
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
-from upwell.ingest.images import row_images
-from upwell.ingest.lineage import Lineages, trace_lineages
-from upwell.ingest.quarantine import without_refused
+from upwell.ingest.images import row_images, unfilled_changes
+from upwell.ingest.lineage import Key, Lineages, trace_lineages
+from upwell.ingest.quarantine import hold_back, without_refused
 from upwell.ingest.tables import log_name
 
 _STAGED, _CHANGES, _IMAGES, _DELTA = "_staged", "_changes", "_images", "_delta"
@@ -70,7 +71,8 @@ def apply_batch(
 def _sum(parts: Sequence[pa.Table]) -> pa.Table:
     if len(parts) == 1:
         return parts[0]
-    return change_batch.consolidate(change_batch.add(parts))
+    alike = [part.cast(parts[0].schema) for part in parts]  # may differ in what may be NULL
+    return change_batch.consolidate(change_batch.add(alike))
 
 
 @contextmanager
@@ -90,8 +92,12 @@ def _take_in(
     with registered(connection, _CHANGES, changes):
         if _is_plain_insert(connection, layout, change):
             return _append(connection, layout, changes, stamp)
-        lineages = _lineages(layout, change, changes)
+        lineages = _lineages(connection, layout, change, changes)
         images = row_images(connection, layout, changes, tuple(change.unchanged), lineages)
+    unknown = unfilled_changes(images)
+    if len(unknown):
+        known = hold_back(connection, change, unknown, stamp.transactions, stamp.version)
+        return _take_in(connection, layout, known, stamp)
     with registered(connection, _IMAGES, images):
         _log_images(connection, layout, stamp)
         delta = _net_change(connection, layout)
@@ -167,16 +173,26 @@ def _append(
 # ── anything else goes through the chain of row images ──────────────────────────────────────────
 
 
-def _lineages(layout: TableSchema, change: TableChanges, changes: pa.Table) -> Lineages | None:
+def _lineages(
+    connection: duckdb.DuckDBPyConnection,
+    layout: TableSchema,
+    change: TableChanges,
+    changes: pa.Table,
+) -> Lineages | None:
     """Who is who where keys moved; None where every row keeps its key."""
     if change.old_keys is None or not change.old_keys.num_rows:
         return None
-    key_types = changes.select(layout.key).schema
-    keys = list(zip(*(changes.column(name).to_pylist() for name in layout.key), strict=True))
-    old = change.old_keys.select(layout.key).cast(key_types)
-    old_keys = zip(*(old.column(name).to_pylist() for name in layout.key), strict=True)
-    moved = dict(zip(change.old_key_rows.tolist(), old_keys, strict=True))
-    return trace_lineages(keys, change.operations, moved)
+    typed = ", ".join(
+        f"CAST({quote(name)} AS {layout.column(name).type}) AS {quote(name)}" for name in layout.key
+    )
+    with registered(connection, _STAGED, change.old_keys):
+        old = connection.execute(f"SELECT {typed} FROM {_STAGED}").to_arrow_table()
+    moved = dict(zip(change.old_key_rows.tolist(), _keys(old, layout), strict=True))
+    return trace_lineages(list(_keys(changes, layout)), moved)
+
+
+def _keys(rows: pa.Table, layout: TableSchema) -> Iterator[Key]:
+    return zip(*(rows.column(name).to_pylist() for name in layout.key), strict=True)
 
 
 def _log_images(connection: duckdb.DuckDBPyConnection, layout: TableSchema, stamp: Stamp) -> None:

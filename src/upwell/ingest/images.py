@@ -3,8 +3,8 @@
 For each touched row: its image before the batch (``_order`` -1, from the current table), then one
 image a change, in source order. Each knows the change that ended it (``_next_order``,
 ``_next_position``, ``_next_committed_at``; NULL for a row's last image). Values the source did not
-send because they did not change are filled from the image before; where there is none, the current
-table and the source disagree and going on would invent data: IntegrityError.
+send because they did not change are filled from the image before; where there is none, the image is
+marked ``_unfilled``, and storing it would invent data.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from upwell.core.errors import IntegrityError
-from upwell.core.protocols import Operation
+from upwell.core.protocols import Int64s, Operation
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.ingest.lineage import Lineages
@@ -99,24 +97,21 @@ def _chained(
         f"OVER so_far) IS NULL"
         for name in unchanged
     )
-    images = connection.execute(
+    return connection.execute(
         f"WITH images AS ({staged} UNION ALL {before}) "
         f"SELECT {filled}, _position, _committed_at, _order, _operation, "
-        f"lead(_order) OVER life AS _next_order, lead(_position) OVER life AS _next_position, "
-        f"lead(_committed_at) OVER life AS _next_committed_at, "
+        f"first_value(_order) OVER after AS _next_order, "
+        f"first_value(_position) OVER after AS _next_position, "
+        f"first_value(_committed_at) OVER after AS _next_committed_at, "
         f"_operation <> {Operation.DELETE:d} AND ({unfilled or 'false'}) AS _unfilled "
-        f"FROM images WINDOW life AS (PARTITION BY {row} ORDER BY _order), "
+        f"FROM images WINDOW after AS (PARTITION BY {row} ORDER BY _order "
+        f"RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), "
         f"so_far AS (PARTITION BY {row} ORDER BY _order "
         f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     ).to_arrow_table()
-    missing = pc.sum(images.column("_unfilled")).as_py() or 0
-    if missing:
-        raise IntegrityError(
-            "before_image_missing",
-            f"Taking in changes of {layout.name}: {missing} of them leave out unchanged values of "
-            f"rows that the current table does not have.",
-            where=layout.name,
-            next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
-            "everything is read anew from the source.",
-        )
-    return images
+
+
+def unfilled_changes(images: pa.Table) -> Int64s:
+    """Places in the batch of changes that leave out values of rows nothing is known of."""
+    places: Int64s = images.filter(images.column("_unfilled")).column("_order").to_numpy()
+    return places

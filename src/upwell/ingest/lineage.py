@@ -9,14 +9,13 @@ Only batches with a key move come here, so a loop over keys is affordable. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from upwell.core.protocols import Int64s, Operation
+from upwell.core.protocols import Int64s
 
 Key = tuple[Any, ...]
 
@@ -30,12 +29,11 @@ class Lineages:
     start_keys: list[Key]
 
 
-def trace_lineages(
-    keys: Sequence[Key], operations: npt.NDArray[np.int8], old_keys: dict[int, Key]
-) -> Lineages:
+def trace_lineages(keys: Sequence[Key], old_keys: Mapping[int, Key]) -> Lineages:
     """Follow rows through key moves.
 
-    ``keys[i]`` is the key after change i; ``old_keys[i]`` the key before it, where they differ.
+    ``keys[i]`` is the key after change i; ``old_keys[i]`` the key before it, where they differ. A
+    row made anew under the key of a deleted one goes on in its lineage.
     """
     owner: dict[Key, int] = {}
     seen: set[Key] = set()
@@ -52,9 +50,11 @@ def trace_lineages(
             if before not in seen:
                 start_lineages.append(lineage)
                 start_keys.append(before)
+        if key != before and key not in seen:
+            # Nothing is there, unless this move was taken in before: then it ends here.
+            start_lineages.append(lineage)
+            start_keys.append(key)
         seen.update((before, key))
         owner[key] = lineage
-        if operations[index] == Operation.DELETE:
-            owner[before] = lineage
         of_change[index] = lineage
     return Lineages(of_change, start_lineages, start_keys)

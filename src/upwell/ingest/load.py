@@ -15,7 +15,8 @@ from upwell.core.protocols import Snapshot
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.ingest.apply import registered
-from upwell.ingest.tables import log_name
+from upwell.ingest.quarantine import set_aside
+from upwell.ingest.tables import captured_tables, log_name
 
 _PART = "_part"
 _LOADED = "_loaded"
@@ -33,11 +34,19 @@ def load_snapshot(
     received_at_us: int,
     progress: Progress,
 ) -> int:
-    """Replace the current tables by the snapshot's rows, logging what differs. Returns the rows."""
+    """Replace the current tables by the snapshot's rows, logging what differs. Returns the rows.
+
+    Stored layouts must be wide enough (``tables.widen``); a column the source no longer has reads
+    NULL from here on.
+    """
     total = 0
+    stored = captured_tables(connection)
     for schema in schemas:
-        total += _load_table(connection, snapshot, schema, progress)
-        _replace_current(connection, snapshot, schema, version, received_at_us)
+        layout = stored[schema.name]
+        total += _load_table(connection, snapshot, layout, progress)
+        for refused in snapshot.refusals(schema.name):
+            set_aside(connection, schema, refused, snapshot.position, version)
+        _replace_current(connection, snapshot, layout, version, received_at_us)
     return total
 
 
@@ -48,12 +57,16 @@ def _load_table(
     progress: Progress,
 ) -> int:
     layout = ", ".join(f"{quote(column.name)} {column.type}" for column in schema.columns)
-    columns = ", ".join(f"CAST({quote(column.name)} AS {column.type})" for column in schema.columns)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_LOADED} ({layout})")
     estimated, rows = snapshot.estimated_rows(schema.name), 0
     for part in snapshot.read(schema.name):
+        columns = ", ".join(
+            f"CAST({quote(column.name)} AS {column.type}) AS {quote(column.name)}"
+            for column in schema.columns
+            if column.name in part.schema.names
+        )
         with registered(connection, _PART, pa.Table.from_batches([part])):
-            connection.execute(f"INSERT INTO {_LOADED} SELECT {columns} FROM {_PART}")
+            connection.execute(f"INSERT INTO {_LOADED} BY NAME SELECT {columns} FROM {_PART}")
         rows += part.num_rows
         progress(schema.name, rows, max(estimated, rows))
     return rows

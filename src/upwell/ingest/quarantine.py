@@ -1,7 +1,9 @@
 """Rows that cannot be stored as they are: set aside with the reason, never silently changed.
 
 A refused row is one whose stored image is unknown from here on, so it leaves the current table (a
-DELETE of its key) and stands in ``upwell.quarantine`` with position, key and the refused value.
+DELETE of its key) and stands in ``upwell.quarantine`` with position, key and the refused value. It
+comes back with the next change that carries all its values; one that leaves some out, because they
+did not change, is held back too.
 """
 
 from __future__ import annotations
@@ -10,8 +12,21 @@ import dataclasses
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
-from upwell.core.protocols import Operation, TableChanges, Transactions
+from upwell.core.errors import IntegrityError
+from upwell.core.position import Position
+from upwell.core.protocols import (
+    Int64s,
+    Operation,
+    Refusal,
+    RefusedRows,
+    TableChanges,
+    Transactions,
+)
+from upwell.core.schema import TableSchema
+
+_HELD_BACK = "leaves out values that did not change, of a row that was refused before"
 
 
 def without_refused(
@@ -24,11 +39,10 @@ def without_refused(
     if not change.refusals:
         return change
     operations = change.operations.copy()
-    keys = change.rows.select(change.schema.key)
+    keys = _described(change.rows.select(change.schema.key))
     for refusal in change.refusals:
         rows = np.flatnonzero(refusal.rows)
         operations[rows] = Operation.DELETE
-        described = keys.take(rows).to_pylist()
         connection.executemany(
             "INSERT INTO upwell.quarantine VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -37,10 +51,74 @@ def without_refused(
                     change.table,
                     transactions.positions[int(change.transaction[row])],
                     refusal.reason,
-                    ", ".join(f"{name}={value}" for name, value in key.items()),
+                    keys[row],
                     raw,
                 ]
-                for row, key, raw in zip(rows.tolist(), described, refusal.raw, strict=True)
+                for row, raw in zip(rows.tolist(), refusal.raw, strict=True)
             ],
         )
     return dataclasses.replace(change, operations=operations, refusals=())
+
+
+def set_aside(
+    connection: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    refused: RefusedRows,
+    position: Position,
+    version: int,
+) -> None:
+    """Put rows that a snapshot could not give into quarantine."""
+    keys = _described(pa.Table.from_batches([refused.rows]).select(schema.key))
+    connection.executemany(
+        "INSERT INTO upwell.quarantine VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            [version, schema.name, position, refused.reason, key, raw]
+            for key, raw in zip(keys, refused.raw, strict=True)
+        ],
+    )
+
+
+def hold_back(
+    connection: duckdb.DuckDBPyConnection,
+    change: TableChanges,
+    rows: Int64s,
+    transactions: Transactions,
+    version: int,
+) -> TableChanges:
+    """``change`` without those of ``rows``, which leave values out, whose row is in quarantine.
+
+    Raises IntegrityError where none of them is: the source and the current table disagree.
+    """
+    keys = _described(change.rows.select(change.schema.key))
+    before = list(keys)
+    if change.old_keys is not None:
+        for row, key in zip(change.old_key_rows.tolist(), _described(change.old_keys), strict=True):
+            before[row] = key
+    wanted = [before[row] for row in rows.tolist()]
+    found = connection.execute(
+        "SELECT DISTINCT key FROM upwell.quarantine "
+        "WHERE source_table = ? AND list_contains(?, key)",
+        [change.table, wanted],
+    ).fetchall()
+    refused = {key for (key,) in found}
+    held = [row for row, key in zip(rows.tolist(), wanted, strict=True) if key in refused]
+    if not held:
+        raise IntegrityError(
+            "before_image_missing",
+            f"Taking in changes of {change.table}: {len(rows)} of them leave out unchanged values "
+            f"of rows that the current table does not have.",
+            where=change.table,
+            next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
+            "everything is read anew from the source.",
+        )
+    mask = np.zeros(len(keys), np.bool_)
+    mask[held] = True
+    refusal = Refusal(_HELD_BACK, mask, [""] * len(held))
+    return without_refused(
+        connection, dataclasses.replace(change, refusals=[refusal]), transactions, version
+    )
+
+
+def _described(keys: pa.Table) -> list[str]:
+    """Every key as people read it: ``order_id=7, line=1``."""
+    return [", ".join(f"{name}={value}" for name, value in key.items()) for key in keys.to_pylist()]

@@ -87,7 +87,7 @@ def _open(path: Path, zone: str) -> duckdb.DuckDBPyConnection:
     try:
         return connect(str(path), zone=zone)
     except duckdb.IOException as error:
-        if "lock" in str(error):
+        if "Could not set lock" in str(error):
             raise EnvironmentFault(
                 "store_locked",
                 "Opening the hot store: another process holds it.",
@@ -106,6 +106,32 @@ def _damaged(path: Path, error: Exception) -> IntegrityError:
         where=str(path),
         next_step="Start `upwell run` again: it sets the file aside and takes a new snapshot.",
     )
+
+
+@contextmanager
+def faults_named(path: Path) -> Iterator[None]:
+    """Turns DuckDB's many ways to say that the disk is full into one error with the next step.
+
+    The first failure is often buried under those that it caused, so the whole chain is searched.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if any(sign in str(cause).lower() for sign in _DISK_FULL):
+                raise EnvironmentFault(
+                    "disk_full",
+                    "Writing to the hot store: no space is left on the disk. Nothing is lost: what "
+                    "was not committed is read from the source again.",
+                    where=str(path),
+                    next_step="Free space on that disk, then start `upwell run` again.",
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+_DISK_FULL = ("no space left", "out of disk space", "disk quota exceeded")
 
 
 def set_aside(path: Path, *, suffix: str) -> Path | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import duckdb
+import msgspec
 
 from upwell.core.errors import IntegrityError
 from upwell.core.position import BEGINNING, Position
@@ -90,6 +91,17 @@ def read_fact(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
 def write_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     connection.execute("DELETE FROM _upwell.facts WHERE name = ?", [name])
     connection.execute("INSERT INTO _upwell.facts VALUES (?, ?)", [name, value])
+
+
+def built_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The models that stand in the store as they should: name → fingerprint of what built them."""
+    recorded = read_fact(connection, "models built")
+    return msgspec.json.decode(recorded, type=dict[str, str]) if recorded else {}
+
+
+def write_built_models(connection: duckdb.DuckDBPyConnection, built: Mapping[str, str]) -> None:
+    """Record which models stand as they should; the others are built at the next start."""
+    write_fact(connection, "models built", msgspec.json.encode(built).decode())
 
 
 def latest_version(connection: duckdb.DuckDBPyConnection) -> int:

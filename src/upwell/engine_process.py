@@ -1,0 +1,137 @@
+"""The engine's process, wired by hand: sources, store, models, engine, feed.
+
+Nothing here decides anything about data; it opens, connects and closes, in the order that recovery
+needs. ``python -m upwell.engine_process FOLDER`` is a child of the supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from upwell.answers import answers, visible_schema
+from upwell.app import run_child
+from upwell.core.schema import TableSchema
+from upwell.engine import Engine
+from upwell.feed.channel import FeedServer
+from upwell.feed.hub import FeedHub
+from upwell.ingest.tables import captured_tables
+from upwell.project.values import Project
+from upwell.serve.web.metrics import check_metrics
+from upwell.sources.postgres.source import PostgresSource, slot_name
+from upwell.sources.postgres.tables import sql_name
+from upwell.start import (
+    SourceSetting,
+    begin_following,
+    build_models,
+    layouts_ahead,
+    open_source,
+    open_store,
+)
+from upwell.store import ledger
+from upwell.store.hot import HotStore, faults_named
+from upwell.store.place import StatePlace
+from upwell.supervise import report
+from upwell.transform.plan import Plan, plan_models
+from upwell.transform.refresh import Refresher
+
+
+def source_settings(project: Project) -> list[SourceSetting]:
+    """The project's sources, ready to be opened."""
+    return [
+        SourceSetting(
+            name,
+            partial(_open_source, project.settings.name, name, setting.url, setting.tables),
+            frozenset(sql_name(name, table) for table in setting.tables),
+        )
+        for name, setting in project.settings.sources.items()
+    ]
+
+
+def _open_source(
+    project: str, name: str, url: str, tables: Sequence[str], identity: str | None
+) -> PostgresSource:
+    return PostgresSource(
+        name, url, tables, slot=slot_name(project, name), expected_system_id=identity
+    )
+
+
+def source_layouts(project: Project) -> dict[str, TableSchema]:
+    """The captured tables as the sources have them now. Raises as opening a source does."""
+    layouts: dict[str, TableSchema] = {}
+    for setting in source_settings(project):
+        source = setting.open(None)
+        try:
+            layouts |= {schema.name: schema for schema in source.tables}
+        finally:
+            source.close()
+    return layouts
+
+
+def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
+    """The plan of all models over these tables. Raises ProjectError for what does not hold."""
+    plan = plan_models(list(project.models.values()), list(layouts.values()))
+    problems = check_metrics(project, {model.name: model.schema for model in plan.models})
+    if problems:
+        raise problems[0]
+    return plan
+
+
+# ── the engine's process ─────────────────────────────────────────────────────────────────────────
+
+
+def run_engine(project: Project, stop: threading.Event) -> None:
+    """Follow the sources and serve the feed until ``stop``."""
+    place = StatePlace(project.folder)
+    with faults_named(place.hot_store), ExitStack() as closing:
+        store = open_store(place, zone=project.settings.time.zone, report=report)
+        closing.callback(store.close)
+        store.use_threads(os.cpu_count() or 1)
+        begun = [open_source(store, setting) for setting in source_settings(project)]
+        for each in begun:
+            closing.callback(each.source.close)
+        plan_project(project, layouts_ahead(store, begun))
+        followings = [begin_following(store, each, report) for each in begun]
+        layouts = captured_tables(store.writer)
+        plan = plan_project(project, layouts)
+        held = build_models(store, plan, report)
+        store.use_threads(1)
+
+        hub = FeedHub(
+            store.reader,
+            store.commit_lock,
+            version=ledger.latest_version(store.writer),
+            schema_of=partial(_schema_of, store, plan, layouts),
+        )
+        refresher = Refresher(store.writer, plan)
+        for name, reason in held.items():
+            refresher.hold(name, reason)
+        engine = Engine(store, hub, followings, refresher, layouts)
+        identity = ledger.read_fact(store.writer, "store") or ""
+        server = FeedServer(
+            place.socket,
+            hub,
+            store=identity,
+            handlers=answers(store, hub, engine, plan, layouts=layouts, identity=identity),
+        )
+        closing.callback(server.stop)
+        report("ready", version=hub.version)
+        engine.run(stop)
+
+
+def _schema_of(
+    store: HotStore, plan: Plan, layouts: dict[str, TableSchema], name: str
+) -> TableSchema:
+    connection = store.reader()
+    try:
+        return visible_schema(connection, name, plan, layouts)
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(run_engine, sys.argv[1]))

@@ -1,0 +1,291 @@
+"""What is wrong is told once, clearly, with the next step; nothing is lost and nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.acceptance.running import (
+    ShopProject,
+    eventually,
+    is_equal_to_the_shop,
+    number,
+    running,
+    shop_project,
+)
+from tests.conftest import FAST, binaries_of
+from tests.golden_numbers.shop import fill
+from upwell.demo.server import Server
+
+USAGE, ENVIRONMENT = 2, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the command ended."""
+
+    exit: int
+    output: str
+
+    @property
+    def error(self) -> dict[str, str]:
+        answer = json.loads(self.output)
+        assert not answer["ok"]
+        return dict(answer["error"])
+
+
+def upwell(*arguments: str, seconds: float = 40) -> Outcome:
+    """Run the command to its end; fails if it leaves a process behind."""
+    run = uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upwell.cli.main", *arguments],
+        env={**os.environ, "UPWELL_TEST_RUN": run},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+        pytest.fail(f"it did not end by itself: {output!r}")
+    assert processes_of(run) == []
+    return Outcome(process.returncode, output.decode())
+
+
+def processes_of(run: str) -> list[str]:
+    """Command lines of everything that inherited the environment of a run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if f"UPWELL_TEST_RUN={run}".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue  # not a process, not ours, or gone
+    return found
+
+
+def refused(project: ShopProject, *, exit_code: int, code: str) -> dict[str, str]:
+    """``upwell run`` on the project ends at once, with this error and a next step."""
+    outcome = upwell("run", "--project", str(project.folder), "--json")
+    assert outcome.exit == exit_code, outcome.output
+    error = outcome.error
+    assert error["code"] == code, error
+    assert error["what"]
+    assert error["next"]
+    return error
+
+
+def edit(project: ShopProject, file: str, change: Callable[[str], str]) -> None:
+    path = project.folder / file
+    before = path.read_text()
+    after = change(before)
+    assert after != before
+    path.write_text(after)
+
+
+# ── the source ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.postgres
+def test_a_wrong_address_is_told(shop: ShopProject) -> None:
+    edit(shop, "upwell.yaml", lambda text: text.replace(shop.url, "postgresql://x@127.0.0.1:1/x"))
+    error = refused(shop, exit_code=ENVIRONMENT, code="source_unavailable")
+    assert "127.0.0.1:1" in error["where"]
+
+
+@pytest.mark.postgres
+def test_a_wrong_database_is_told(shop: ShopProject) -> None:
+    edit(shop, "upwell.yaml", lambda text: text.replace(shop.url, shop.url + "_not"))
+    refused(shop, exit_code=ENVIRONMENT, code="database_or_role_unknown")
+
+
+@pytest.mark.postgres
+def test_a_wrong_password_is_told_and_never_shown(open_folder: Path, tmp_path: Path) -> None:
+    with Server(
+        open_folder / "scram", binaries=binaries_of("embedded-18"), settings=FAST, password="right"
+    ) as server:
+        project = shop_project(server, tmp_path / "project")
+        edit(project, "upwell.yaml", lambda text: text.replace(":right@", ":hidden-word@"))
+        error = refused(project, exit_code=ENVIRONMENT, code="password_wrong")
+        assert "hidden-word" not in json.dumps(error)
+        logs = "".join(log.read_text() for log in (project.folder / ".upwell/log").iterdir())
+        assert "hidden-word" not in logs
+
+
+@pytest.mark.postgres
+def test_a_wal_level_that_cannot_be_followed_is_told(open_folder: Path, tmp_path: Path) -> None:
+    with Server(
+        open_folder / "replica",
+        binaries=binaries_of("embedded-18"),
+        settings={**FAST, "wal_level": "replica"},
+    ) as server:
+        project = shop_project(server, tmp_path / "project")
+        error = refused(project, exit_code=ENVIRONMENT, code="wal_level_not_logical")
+        assert "ALTER SYSTEM SET wal_level = logical" in error["next"]
+
+
+@pytest.mark.postgres
+def test_a_role_without_the_right_to_a_slot_is_told(shop: ShopProject) -> None:
+    role = f"reader_{uuid4().hex[:8]}"
+    with shop.connect() as connection:
+        connection.execute(f"create role {role} login")
+        connection.execute(f"grant select on all tables in schema public to {role}")
+    edit(shop, "upwell.yaml", lambda text: text.replace("postgres@", f"{role}@"))
+    error = refused(shop, exit_code=ENVIRONMENT, code="no_replication_right")
+    assert "REPLICATION" in error["next"]
+
+
+@pytest.mark.postgres
+def test_a_table_without_a_key_is_refused_and_the_shop_left_alone(shop: ShopProject) -> None:
+    with shop.connect() as connection:
+        connection.execute("create table visits (at timestamptz, page text)")
+        edit(shop, "upwell.yaml", lambda text: text.replace("refunds]", "refunds, visits]"))
+        refused(shop, exit_code=ENVIRONMENT, code="table_without_key")
+        connection.execute("insert into visits values (now(), '/')")
+        connection.execute("update visits set page = '/x'")  # fails on a table published wrongly
+        slots = connection.execute(
+            "select count(*) from pg_replication_slots where database = current_database()"
+        ).fetchone()
+        assert slots == (0,)
+
+
+# ── the project ──────────────────────────────────────────────────────────────────────────────────
+
+BROKEN = {
+    "a model that does not parse": (
+        "models/daily_sales.sql",
+        lambda text: text.replace("group by all", "group bye all"),
+        "model_does_not_parse",
+    ),
+    "an unknown table": (
+        "models/sale_lines.sql",
+        lambda text: text.replace("shop.order_items", "shop.order_itemz"),
+        "unknown_table",
+    ),
+    "an unknown column": (
+        "models/sale_lines.sql",
+        lambda text: text.replace("unit_price", "unit_prize"),
+        "model_does_not_bind",
+    ),
+    "a circle": (
+        "models/sale_lines.sql",
+        lambda text: text.replace("shop.refunds", "order_categories"),
+        "model_circle",
+    ),
+    "an unknown metric": (
+        "dashboards/sales.yaml",
+        lambda text: text.replace("metric: orders", "metric: ordres"),
+        "project_name_unknown",
+    ),
+    "an unknown key": (
+        "upwell.yaml",
+        lambda text: text + "\nlakes: {uri: ./lake}\n",
+        "project_key_unknown",
+    ),
+}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_does_not_hold_is_told_with_its_place(shop: ShopProject, fault: str) -> None:
+    file, change, code = BROKEN[fault]
+    edit(shop, file, change)
+    for verb in ("validate", "run"):
+        outcome = upwell(verb, "--project", str(shop.folder), "--json")
+        assert (outcome.exit, outcome.error["code"]) == (USAGE, code), outcome.output
+        assert file in outcome.error["where"]
+        assert outcome.error["next"]
+
+
+def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
+    for verb in ("run", "validate", "status", "prove", "verify"):
+        outcome = upwell(verb, "--project", str(tmp_path), "--json")
+        assert (outcome.exit, outcome.error["code"]) == (USAGE, "no_project")
+
+
+# ── the machine ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.postgres
+def test_a_taken_port_is_told(shop: ShopProject) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", int(shop.address.rpartition(":")[2])))
+        holder.listen()
+        error = refused(shop, exit_code=ENVIRONMENT, code="port_taken")
+        assert shop.address.removeprefix("http://") in error["where"]
+
+
+@pytest.mark.postgres
+def test_a_second_run_of_the_same_project_is_refused(shop: ShopProject) -> None:
+    command = [sys.executable, "-m", "upwell.cli.main", "run", "--project", str(shop.folder)]
+    first = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
+    try:
+        eventually(lambda: bool(shop.board()))
+        error = refused(shop, exit_code=ENVIRONMENT, code="already_running")
+        assert str(first.pid) in error["what"]
+        assert shop.board()
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=10)
+    assert first.returncode == 0
+
+
+@pytest.mark.postgres
+def test_a_foreign_host_header_is_refused(shop: ShopProject) -> None:
+    with running(shop):
+        request = urllib.request.Request(
+            f"{shop.address}/api/v1/dashboards/sales", headers={"Host": "evil.example"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(request, timeout=5)
+        assert refusal.value.code in {400, 421}
+        refusal.value.close()
+
+
+@pytest.mark.postgres
+def test_a_full_disk_is_told_and_nothing_is_lost(shop: ShopProject, small_disk: Path) -> None:
+    """The store lies on a disk of a few megabytes; the shop sells until that is full."""
+    state = shop.folder / ".upwell"
+    state.symlink_to(small_disk)
+    with shop.connect() as connection:
+        fill(connection)
+        connection.execute(
+            "insert into customers (id, email, full_name, region) "
+            "select n, n || '@example.org', md5(n::text), md5((-n)::text) "
+            "from generate_series(100, 300000) n"
+        )
+    refused(shop, exit_code=ENVIRONMENT, code="disk_full")
+    state.unlink()  # as if the disk had been made larger
+    with running(shop):
+        assert is_equal_to_the_shop(shop)
+        assert number(shop.board(), "orders") is not None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
