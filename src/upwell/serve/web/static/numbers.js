@@ -1,0 +1,11 @@
+// Tiles that show one number, and its change against the period before.
+
+import { change, full } from "./format.js";
+import { part, setText, showChange } from "./dom.js";
+
+export function showNumber(tile, data, metric, compares) {
+  setText(part(tile, "value"), full(metric, data.value));
+  if (!compares) return;
+  showChange(part(tile, "change"), change(data.change));
+  setText(part(tile, "previous"), data.previous == null ? "" : `from ${full(metric, data.previous)}`);
+}
