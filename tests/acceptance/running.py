@@ -159,6 +159,13 @@ def is_equal_to_the_shop(project: ShopProject) -> bool:
     return {name: [str(part) for part in sums] for name, sums in theirs.items()} == dict(ours)
 
 
+def surplus_rows(project: ShopProject) -> list[int]:
+    """For each captured table, how many rows the replica has more than the shop (or fewer, < 0)."""
+    ours = project.engine.ask("checksums")["tables"]
+    theirs = row_checksums(project.url, "shop", [name.partition(".")[2] for name in ours])
+    return [int(ours[name][0]) - rows for name, (rows, _) in theirs.items()]
+
+
 def release(project: ShopProject) -> None:
     """Drop the project's slot, so that the server forgets its log."""
     with project.connect() as connection:

@@ -28,6 +28,7 @@ from tests.acceptance.running import (
     release,
     running,
     shop_project,
+    surplus_rows,
 )
 from tests.torture_report import Report
 from upwell.demo.server import Server
@@ -73,6 +74,7 @@ def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> 
         assert [model["model"] for model in proof["models"] if not model["holds"]] == []
         eventually(lambda: _page_counts_the_shops_orders(project))
         facts = json.loads(written)
+        surplus = surplus_rows(project)
         report.row(
             fault=f"kill -9 of {ordeal.process}",
             times=ordeal.kills,
@@ -80,8 +82,8 @@ def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> 
             changes_per_second=round(facts["row_changes_per_second"]),
             versions=project.engine.ask("status")["version"],
             caught_up_seconds=round(recovered_seconds, 1),
-            lost=0,
-            doubled=0,
+            lost=sum(max(0, -more) for more in surplus),
+            doubled=sum(max(0, more) for more in surplus),
         )
     release(project)
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.acceptance.running import ShopProject, eventually, running
 from tests.golden_numbers.shop import fill
+from upwell.core.protocols import TableSnapshot
 
 FRAGILE = """-- How many customers each product code has, read as a number.
 select id, cast(trim(leading 'S' from sku) as integer) as code from shop.products
@@ -55,16 +56,21 @@ def names_that_can_be_proved(shop: ShopProject) -> list[str]:
     ]
 
 
-def categories(shop: ShopProject) -> set[str]:
-    messages = shop.engine.follow(["order_categories"], None, once=True)
-    return set(next(messages).rows.column("category").to_pylist())
+def column(shop: ShopProject, table: str, name: str) -> list[object]:
+    """A column of a table as the engine has it now."""
+    (snapshot, _) = shop.engine.follow([table], None, once=True)
+    assert isinstance(snapshot, TableSnapshot)
+    return list(snapshot.rows.column(name).to_pylist())
+
+
+def categories(shop: ShopProject) -> set[object]:
+    return set(column(shop, "order_categories", "category"))
 
 
 def rows(shop: ShopProject, model: str) -> int:
     status = shop.engine.ask("status")
-    return next(each["rows"] for each in status["models"] if each["name"] == model)
+    return int(next(each["rows"] for each in status["models"] if each["name"] == model))
 
 
 def caught_up(shop: ShopProject) -> bool:
-    messages = shop.engine.follow(["shop.products"], None, once=True)
-    return "poison" not in next(messages).rows.column("sku").to_pylist()
+    return "poison" not in column(shop, "shop.products", "sku")
