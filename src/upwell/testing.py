@@ -21,6 +21,7 @@ from upwell.core.protocols import (
     FeedMessage,
     Heartbeat,
     Operation,
+    RefusedRows,
     SourceBatch,
     SourceTime,
     TableChanges,
@@ -356,6 +357,11 @@ class MemorySnapshot:
 
     def read(self, table: str) -> Iterator[pa.RecordBatch]:
         yield from self.contents[table].to_batches()
+
+    def refusals(self, table: str) -> Sequence[RefusedRows]:
+        """None: everything in memory can be stored."""
+        del table
+        return ()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -215,6 +215,8 @@ _COLOURS = {Outcome.MET: "green", Outcome.NOT_MET: "red", Outcome.NOT_MEASURED: 
 
 
 def _show_verdicts(data: Mapping[str, Any]) -> None:
+    if not data["requirements"]:
+        console.print("this project states no requirements (requirements/*.yaml)", style="dim")
     for verdict in data["requirements"]:
         colour = _COLOURS[Outcome(verdict["outcome"])]
         console.print(

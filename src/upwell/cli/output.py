@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -25,7 +26,7 @@ errors = Console(stderr=True, soft_wrap=True)
 def answer(data: Any, *, as_json: bool, show: Callable[[Any], None], ok: bool = True) -> None:
     """Print ``data``, by ``show`` for people. Exits with 1 where the answer is no."""
     if as_json:
-        print(json.dumps({"ok": True, "data": data}, default=_plain, ensure_ascii=False))
+        print(_json({"ok": True, "data": data}))
     else:
         show(data)
     if not ok:
@@ -47,8 +48,30 @@ def fail(error: UpwellError, *, as_json: bool) -> NoReturn:
     raise SystemExit(error.exit)
 
 
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON has no words for what is not a finite number
+        return json.dumps(_without_odd_floats(value), ensure_ascii=False, allow_nan=False)
+
+
+def _without_odd_floats(value: Any) -> Any:
+    """Plain values in which ``NaN``, ``Infinity`` and ``-Infinity`` are texts."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else json.dumps(value)
+        case dict():
+            return {name: _without_odd_floats(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_without_odd_floats(each) for each in value]
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return _without_odd_floats(_plain(value))
+
+
 def _plain(value: Any) -> Any:
-    """Decimals as strings, times as ISO 8601, bytes as hex."""
+    """Decimals as strings, times as ISO 8601, bytes as hex. ``_json`` makes odd floats strings."""
     match value:
         case decimal.Decimal() | UUID():
             return str(value)

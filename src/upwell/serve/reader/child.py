@@ -70,12 +70,17 @@ def _load(connection: duckdb.DuckDBPyConnection, name: str, body: bytes) -> None
 
 
 def _with_types(result: pa.Table, types: list[str]) -> pa.Table:
-    """The result with every column's SQL type beside its Arrow type."""
-    fields = [
-        field.with_metadata({SQL_TYPE: type_name})
-        for field, type_name in zip(result.schema, types, strict=True)
-    ]
-    return result.cast(pa.schema(fields))
+    """The result with every column's SQL type beside its Arrow type, and no name twice."""
+    fields: list[pa.Field] = []
+    taken: set[str] = set()
+    for field, type_name in zip(result.schema, types, strict=True):
+        name, number = field.name, 0
+        while name in taken:
+            number += 1
+            name = f"{field.name}_{number}"
+        taken.add(name)
+        fields.append(pa.field(name, field.type, metadata={SQL_TYPE: type_name}))
+    return result.rename_columns([field.name for field in fields]).cast(pa.schema(fields))
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, memory: str) -> None:

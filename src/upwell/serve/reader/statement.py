@@ -6,7 +6,9 @@ is a courtesy to the user and a saving of copies, not the wall: the wall is the 
 
 from __future__ import annotations
 
-import re
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import duckdb
 
@@ -23,12 +25,8 @@ def tables_named(sql: str) -> tuple[str, ...]:
     try:
         statements = parser.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise UsageError(
-                "not_a_select",
-                "Running a query: it must be exactly one SELECT statement.",
-                next_step="Data changes in the source database; models change in models/*.sql.",
-            )
-        named = parser.get_table_names(sql, qualified=True)
+            raise _not_a_select()
+        row = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
     except duckdb.Error as error:
         raise UsageError(
             "query_does_not_parse",
@@ -37,18 +35,36 @@ def tables_named(sql: str) -> tuple[str, ...]:
         ) from error
     finally:
         parser.close()
-    return tuple(sorted({_plain(name) for name in named}))
+    tree = json.loads(row[0]) if row else {"error": True}
+    if tree["error"]:
+        raise _not_a_select()
+    return tuple(sorted(set(_tables_in(tree["statements"], frozenset()))))
 
 
-_PART = re.compile(r'"((?:[^"]|"")*)"|([^".\s]+)')
+def _tables_in(part: Any, named: frozenset[str]) -> Iterator[str]:
+    """The stored tables in a part of the tree; ``named`` are the WITH queries it sees, folded."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _tables_in(each, named)
+    elif isinstance(part, dict):
+        if part.get("type") == "BASE_TABLE":
+            table, schema = part["table_name"], part["schema_name"]
+            if schema or table.casefold() not in named:
+                yield ".".join(filter(None, (part["catalog_name"], schema, table)))
+            return
+        if part.get("type") == "RECURSIVE_CTE_NODE":
+            named |= {part["cte_name"].casefold()}
+        for query in part.get("cte_map", {}).get("map", ()):
+            yield from _tables_in(query["value"], named)  # sees those before it, not itself
+            named |= {query["key"].casefold()}
+        for name, each in part.items():
+            if name != "cte_map":
+                yield from _tables_in(each, named)
 
 
-def _plain(reference: str) -> str:
-    """``"My Tab".t AS x`` → ``My Tab.t``: DuckDB gives names as they are written, alias and all."""
-    parts, at = [], 0
-    while found := _PART.match(reference, at):
-        parts.append(found[1].replace('""', '"') if found[1] is not None else found[2])
-        at = found.end() + 1
-        if reference[found.end() : at] != ".":
-            break
-    return ".".join(parts)
+def _not_a_select() -> UsageError:
+    return UsageError(
+        "not_a_select",
+        "Running a query: it must be exactly one SELECT statement.",
+        next_step="Data changes in the source database; models change in models/*.sql.",
+    )

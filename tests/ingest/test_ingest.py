@@ -1,0 +1,204 @@
+"""Layouts that grow, snapshots taken again, and rows in quarantine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from upwell.core.errors import EnvironmentFault, IntegrityError
+from upwell.core.protocols import Operation, Refusal, TableChanges
+from upwell.core.schema import Column, TableSchema
+from upwell.core.sql import connect
+from upwell.ingest import tables
+from upwell.ingest.apply import apply_batch
+from upwell.ingest.load import load_snapshot
+from upwell.store import ledger
+from upwell.testing import MemorySource, changed_rows, one_transaction
+
+ID, NOTE, SIZE = (
+    Column("id", "INTEGER", nullable=False),
+    Column("note", "VARCHAR"),
+    Column("size", "DECIMAL(5,1)"),
+)
+ORDERS = TableSchema("shop.orders", (ID, NOTE), ("id",))
+SIZED = TableSchema("shop.orders", (ID, NOTE, SIZE), ("id",))
+BARE = TableSchema("shop.orders", (ID,), ("id",))
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    made = connect(zone="UTC", threads=1)
+    ledger.prepare(made)
+    tables.create(made, ORDERS)
+    yield made
+    made.close()
+
+
+def rows(*values: tuple[int, str | None]) -> pa.Table:
+    ids, notes = [each[0] for each in values], [each[1] for each in values]
+    return pa.table({"id": pa.array(ids, pa.int32()), "note": pa.array(notes, pa.string())})
+
+
+def current(connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    return connection.execute("FROM shop.orders ORDER BY id").fetchall()
+
+
+def summed(connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    return connection.execute(
+        "SELECT COLUMNS(c -> c NOT LIKE '\\_%' ESCAPE '\\') FROM shop.orders__log "
+        "GROUP BY ALL HAVING sum(_weight) <> 0 ORDER BY id"
+    ).fetchall()
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, found: pa.Table, version: int
+) -> int:
+    return load_snapshot(
+        connection,
+        MemorySource("shop", [(schema, found)]).snapshot(),
+        [schema],
+        version=version,
+        received_at_us=0,
+        progress=lambda *_: None,
+    )
+
+
+def take(
+    connection: duckdb.DuckDBPyConnection, change: TableChanges, layout: TableSchema = ORDERS
+) -> dict[str, pa.Table]:
+    batch = one_transaction("7", change, committed_at_us=0)
+    return apply_batch(connection, batch, 2, {layout.name: layout})
+
+
+# ── layouts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_layout_that_grew_is_followed_and_older_rows_read_null(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    take(connection, changed_rows(ORDERS, rows((1, "a"))))
+    wanted = tables.merged_layout(ORDERS, SIZED)
+    tables.widen(connection, ORDERS, wanted)
+    take(connection, changed_rows(SIZED, rows((2, "b")).append_column("size", [["9.5"]])), wanted)
+    assert [str(row[2]) for row in current(connection)] == ["None", "9.5"]
+    assert summed(connection) == current(connection)
+    assert tables.captured_tables(connection) == {ORDERS.name: SIZED}
+
+
+def test_a_column_the_source_dropped_stays_and_reads_null(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    take(connection, changed_rows(ORDERS, rows((1, "a"), (2, "b"))))
+    assert tables.merged_layout(ORDERS, BARE) == ORDERS
+    bare = rows((2, None)).select(["id"])
+    take(connection, changed_rows(BARE, bare, Operation.UPDATE))
+    assert current(connection) == [(1, "a"), (2, None)]
+    assert summed(connection) == current(connection)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dataclasses.replace(ORDERS, columns=(Column("id", "BIGINT"), NOTE)),
+        dataclasses.replace(ORDERS, key=("id", "note")),
+    ],
+    ids=["another type", "another key"],
+)
+def test_a_layout_that_stored_rows_cannot_follow_is_refused(other: TableSchema) -> None:
+    with pytest.raises(EnvironmentFault) as caught:
+        tables.merged_layout(ORDERS, other)
+    assert caught.value.code == "layout_changed"
+    assert caught.value.where == ORDERS.name
+    assert caught.value.next_step
+
+
+# ── snapshots ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_snapshot_taken_again_logs_what_differs_alone(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    assert load(connection, ORDERS, rows((1, "a"), (2, "b"), (3, None)), 1) == 3
+    load(connection, ORDERS, rows((1, "a"), (2, "B"), (4, "d")), 2)
+    assert current(connection) == [(1, "a"), (2, "B"), (4, "d")]
+    assert summed(connection) == current(connection)
+    news = connection.execute(
+        "SELECT id, _weight FROM shop.orders__log WHERE _version = 2 ORDER BY ALL"
+    ).fetchall()
+    assert news == [(2, -1), (2, 1), (3, -1), (4, 1)]
+    load(connection, ORDERS, rows((1, "a"), (2, "B"), (4, "d")), 3)
+    assert connection.execute("SELECT max(_version) FROM shop.orders__log").fetchone() == (2,)
+
+
+def test_a_snapshot_without_a_stored_column_reads_null_in_table_and_log(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    load(connection, ORDERS, rows((1, "a")), 1)
+    load(connection, BARE, rows((1, None), (2, None)).select(["id"]), 2)
+    assert current(connection) == [(1, None), (2, None)]
+    assert summed(connection) == current(connection)
+
+
+# ── quarantine ───────────────────────────────────────────────────────────────────────────────────
+
+
+def refused(change: TableChanges, marks: Sequence[bool]) -> TableChanges:
+    refusal = Refusal("too large", np.array(marks), ["9e99"] * sum(marks))
+    return dataclasses.replace(change, refusals=[refusal])
+
+
+def leaving_out(change: TableChanges, marks: Sequence[bool]) -> TableChanges:
+    return dataclasses.replace(change, unchanged={"note": np.array(marks)})
+
+
+def in_quarantine(connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    return connection.execute(
+        "SELECT source_table, position, key, reason, raw FROM upwell.quarantine"
+    ).fetchall()
+
+
+def test_a_refused_row_leaves_the_table_and_comes_back_when_it_is_whole(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    take(connection, changed_rows(ORDERS, rows((1, "a"), (2, "b"))))
+    take(connection, refused(changed_rows(ORDERS, rows((1, None)), Operation.UPDATE), [True]))
+    assert current(connection) == [(2, "b")]
+    assert in_quarantine(connection) == [("shop.orders", "7", "id=1", "too large", "9e99")]
+    take(connection, changed_rows(ORDERS, rows((1, "mended")), Operation.UPDATE))
+    assert current(connection) == [(1, "mended"), (2, "b")]
+    assert summed(connection) == current(connection)
+
+
+def test_a_change_that_leaves_out_values_of_a_refused_row_is_held_back_too(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    take(connection, changed_rows(ORDERS, rows((2, "b"))))
+    take(connection, refused(changed_rows(ORDERS, rows((1, None))), [True]))
+    both = changed_rows(ORDERS, rows((1, None), (2, None)), Operation.UPDATE)
+    moved = dataclasses.replace(
+        changed_rows(ORDERS, rows((5, None), (5, None)), Operation.UPDATE),
+        old_key_rows=np.array([0]),
+        old_keys=rows((1, None)).select(["id"]),
+    )
+    assert take(connection, leaving_out(both, [True, True])) == {}
+    assert take(connection, leaving_out(moved, [True, True])) == {}
+    assert current(connection) == [(2, "b")]
+    assert [row[2] for row in in_quarantine(connection)] == ["id=1", "id=1", "id=5", "id=5"]
+    take(connection, changed_rows(ORDERS, rows((5, "whole")), Operation.UPDATE))
+    assert current(connection) == [(2, "b"), (5, "whole")]
+
+
+def test_left_out_values_of_a_row_nobody_knows_are_never_invented(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    change = leaving_out(changed_rows(ORDERS, rows((1, None)), Operation.UPDATE), [True])
+    with pytest.raises(IntegrityError) as caught:
+        take(connection, change)
+    assert caught.value.code == "before_image_missing"
+    assert current(connection) == []

@@ -1,0 +1,294 @@
+"""The loop: rows and position together, whatever breaks; only then may the source forget."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from upwell import engine as loop
+from upwell.core.errors import GapError, Unavailable
+from upwell.core.position import Position
+from upwell.core.protocols import Operation, SourceBatch, Truncation
+from upwell.core.schema import Column, TableSchema
+from upwell.engine import Engine, Following
+from upwell.feed.hub import FeedHub
+from upwell.ingest import tables
+from upwell.store import ledger
+from upwell.store.hot import HotStore
+from upwell.testing import MemorySource, ScriptStep, changed_rows, one_transaction
+from upwell.transform.plan import plan_models
+from upwell.transform.refresh import Refresher
+
+ORDERS = TableSchema(
+    "shop.orders",
+    (Column("id", "INTEGER", nullable=False), Column("note", "VARCHAR")),
+    ("id",),
+)
+WIDER = TableSchema("shop.orders", (*ORDERS.columns, Column("extra", "VARCHAR")), ("id",))
+Refresh = Callable[[Mapping[str, pa.Table], int], dict[str, pa.Table]]
+AT_US = 1_780_000_000_000_000
+
+
+def orders(*ids: int, note: str = "a") -> pa.Table:
+    return pa.table({"id": pa.array(ids, pa.int32()), "note": [note] * len(ids)})
+
+
+def sold(position: str, *ids: int, note: str = "a") -> SourceBatch:
+    return one_transaction(
+        position, changed_rows(ORDERS, orders(*ids, note=note)), committed_at_us=AT_US
+    )
+
+
+@dataclass
+class Running:
+    """An engine in a thread of its own."""
+
+    engine: Engine
+    store: HotStore
+    hub: FeedHub
+    source: MemorySource
+    ended: queue.SimpleQueue[BaseException | None]
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            if not self.ended.empty():
+                error = self.ended.get()
+                assert error is not None
+                raise error
+
+    @property
+    def following(self) -> Following:
+        return self.engine.followings[0]
+
+
+def open_store(path: Path) -> HotStore:
+    store = HotStore(path / "hot.duckdb", zone="UTC")
+    ledger.prepare(store.writer)
+    if ORDERS.name not in tables.captured_tables(store.writer):
+        tables.create(store.writer, ORDERS)
+        store.checkpoint()
+    return store
+
+
+def make_engine(
+    store: HotStore, source: MemorySource, refresh: Refresh | None = None
+) -> tuple[Engine, FeedHub]:
+    """An engine without models; ``refresh`` stands in for their refreshing."""
+    layouts = tables.captured_tables(store.writer)
+    hub = FeedHub(
+        store.reader,
+        store.commit_lock,
+        version=ledger.latest_version(store.writer),
+        schema_of=layouts.__getitem__,
+    )
+    known = ledger.progress(store.writer, source.name)
+    following = Following(source, known.position, known.complete_through_us)
+    refresher = Refresher(store.writer, plan_models([], [ORDERS]))
+    if refresh is not None:
+        refresher.apply = refresh  # type: ignore[method-assign, assignment]  # to break it
+    return Engine(store, hub, [following], refresher, layouts), hub
+
+
+@contextlib.contextmanager
+def running(path: Path, *script: ScriptStep) -> Iterator[Running]:
+    store = open_store(path)
+    source = MemorySource("shop", [(ORDERS, orders())], script)
+    engine, hub = make_engine(store, source)
+    stop, ended = threading.Event(), queue.SimpleQueue[BaseException | None]()
+
+    def work() -> None:
+        try:
+            engine.run(stop)
+            ended.put(None)
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            ended.put(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield Running(engine, store, hub, source, ended)
+    finally:
+        stop.set()
+        thread.join()
+        store.close()
+
+
+def state(store: HotStore) -> tuple[Position, list[Any], list[Any]]:
+    """The position, and the rows that go with it in the current table and the log."""
+    with contextlib.closing(store.reader()) as reader:
+        rows = reader.execute("SELECT id, note FROM shop.orders ORDER BY id").fetchall()
+        summed = reader.execute(
+            "SELECT id, note FROM shop.orders__log GROUP BY ALL HAVING sum(_weight) <> 0 "
+            "ORDER BY id"
+        ).fetchall()
+        return ledger.progress(reader, "shop").position, rows, summed
+
+
+# ── the order of things ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_batch_becomes_a_version_and_is_then_acknowledged(tmp_path: Path) -> None:
+    with running(tmp_path, sold("1", 1, 2)) as now:
+        now.wait(lambda: now.source.acknowledged == ["1"])
+        assert state(now.store)[0] == "1"
+        assert state(now.store)[1] == [(1, "a"), (2, "a")]
+        assert now.hub.version == 1
+
+
+def test_what_fails_to_commit_is_never_acknowledged(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    source = MemorySource("shop", [(ORDERS, orders())], [sold("1", 1)])
+
+    def refuse(_deltas: Mapping[str, pa.Table], _at_us: int) -> dict[str, pa.Table]:
+        raise duckdb.Error("no")
+
+    engine, hub = make_engine(store, source, refuse)
+    with pytest.raises(duckdb.Error, match="no"):
+        engine.run(threading.Event())
+    assert source.acknowledged == []
+    assert hub.version == 0
+    assert state(store) == ("", [], [])
+    store.close()
+
+
+class Failing:
+    """A connection whose n-th statement, commit included, fails."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, allowed: int) -> None:
+        self._connection = connection
+        self._left = allowed
+        self.is_spent = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._connection, name)
+        if name not in {"execute", "executemany", "begin", "commit", "register"}:
+            return found
+        if self._left == 0:
+            self.is_spent = True
+            raise MemoryError(f"at {name}")
+        self._left -= 1
+        return found
+
+
+def crash_at(path: Path, statement: int, batch: SourceBatch) -> bool:
+    """Take a batch in, with the given statement failing; whether it came to that."""
+    store = open_store(path)
+    whole = store.writer
+    engine, _ = make_engine(store, MemorySource("shop", [(ORDERS, orders())], [batch]))
+    failing = Failing(whole, statement)
+    store.writer = failing  # type: ignore[assignment]  # stands in for the connection
+    stop = threading.Event()
+    following = engine.followings[0]
+    following.stream = following.source.stream(following.position)
+    polled = following.stream.poll(0)
+    assert polled is batch
+    try:
+        engine._take(following, polled)
+    except MemoryError:
+        pass
+    finally:
+        stop.set()
+        whole.close()
+    return failing.is_spent
+
+
+def test_a_crash_at_any_statement_leaves_the_old_version_or_the_new_one_whole(
+    tmp_path: Path,
+) -> None:
+    changes = (
+        changed_rows(ORDERS, orders(1, 2, note="b"), Operation.UPDATE),
+        Truncation(ORDERS, 0),
+        changed_rows(ORDERS, orders(5, note="c")),
+    )
+    batch = one_transaction("2", *changes, committed_at_us=AT_US)
+    old, new = [(1, "a"), (2, "a")], [(5, "c")]
+    crash_at(tmp_path, -1, sold("1", 1, 2))
+    outcomes = []
+    for statement in range(1000):
+        is_spent = crash_at(tmp_path, statement, batch)
+        store = open_store(tmp_path)
+        outcomes.append(state(store))
+        store.close()
+        if not is_spent:
+            break
+    assert len(outcomes) > 10
+    assert outcomes[:-1] == [("1", old, old)] * (len(outcomes) - 1)
+    assert outcomes[-1] == ("2", new, new)
+
+
+def test_layouts_follow_a_table_that_grew(tmp_path: Path) -> None:
+    wide = pa.table({"id": pa.array([2], pa.int32()), "note": ["b"], "extra": ["new"]})
+    grown = one_transaction("2", changed_rows(WIDER, wide), committed_at_us=AT_US)
+    narrow = TableSchema("shop.orders", (ORDERS.columns[0], WIDER.columns[2]), ("id",))
+    shrunk = one_transaction(
+        "3", changed_rows(narrow, wide.select(["id", "extra"]), Operation.UPDATE), committed_at_us=1
+    )
+    with running(tmp_path, sold("1", 1), grown, shrunk) as now:
+        now.wait(lambda: "3" in now.source.acknowledged)
+        with contextlib.closing(now.store.reader()) as reader:
+            found = reader.execute("FROM shop.orders ORDER BY id").fetchall()
+        assert found == [(1, "a", None), (2, None, "new")]
+
+
+# ── what breaks, and passes ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_lost_connection_is_told_tried_again_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RETRY_SECONDS", (0.3, 0.3))
+    away = Unavailable("away", "Following shop: the database is away.")
+    with running(tmp_path, sold("1", 1), away, sold("2", 2)) as now:
+        now.wait(lambda: "is away" in now.hub.trouble)
+        now.wait(lambda: "2" in now.source.acknowledged)
+        now.wait(lambda: now.hub.trouble == "")
+        assert state(now.store)[1] == [(1, "a"), (2, "a")]
+
+
+def test_a_gap_ends_following_while_what_is_there_stays_served(tmp_path: Path) -> None:
+    gap = GapError("gap", "Following shop: the log is gone.", next_step="Start anew.")
+    with running(tmp_path, sold("1", 1), gap, sold("2", 2)) as now:
+        now.wait(lambda: "the log is gone" in now.hub.trouble)
+        done = threading.Event()
+        now.engine.submit(lambda _connection: done.set())
+        assert done.wait(10)  # the loop goes on
+        snapshot, _ = list(now.hub.snapshot({ORDERS.name: ORDERS}))
+        assert snapshot.rows.column("id").to_pylist() == [1]  # type: ignore[union-attr]
+        assert now.following.lost is gap
+        assert "2" not in now.source.acknowledged
+
+
+def test_an_idle_source_is_acknowledged_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "IDLE_COMMIT_SECONDS", 0.0)
+    with running(tmp_path, one_transaction("7", committed_at_us=AT_US)) as now:
+        now.wait(lambda: now.source.acknowledged == ["7"])
+        assert state(now.store)[0] == "7"
+        assert now.hub.version == 1
+
+
+def test_time_of_an_idle_source_is_announced_without_a_version(tmp_path: Path) -> None:
+    with running(tmp_path, sold("1", 1)) as now:
+        now.wait(lambda: now.hub.version == 1)
+        at_us = now.following.complete_through_us
+        now.wait(lambda: bool(now.hub.times) and now.hub.times[0].complete_through_us > at_us)
+        assert now.hub.version == 1
+
+
+def test_tasks_are_done_between_versions_and_kept(tmp_path: Path) -> None:
+    with running(tmp_path) as now, contextlib.closing(now.store.reader()) as reader:
+        now.engine.submit(lambda connection: ledger.write_fact(connection, "asked", "yes"))
+        now.wait(lambda: ledger.read_fact(reader, "asked") == "yes")
