@@ -6,12 +6,14 @@ Kept light: the supervisor imports this and nothing heavier. What a process is m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 
@@ -26,6 +28,22 @@ Run = Callable[[Project, threading.Event], None]
 """One process: works until the event is set. Raises UpwellError for what it cannot mend."""
 
 _MODULES = {"engine": "upwell.engine_process", "web": "upwell.web_process"}
+
+
+class Lossy:
+    """A log that loses lines rather than stopping who writes them: its disk may be full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def commands(folder: Path) -> dict[str, Sequence[str]]:
@@ -45,7 +63,7 @@ def run_child(run: Run, folder: str) -> int:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Lossy(sys.stderr))),
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

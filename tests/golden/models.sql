@@ -15,19 +15,19 @@ create table shop.clicks (page varchar, customer_id bigint, seconds integer, ses
 
 -- projection
 select id, upper(status) as status, customer_id + 1 as next from shop.orders
---> projection: incremental, view, key id
+--> projection: incremental, kept, key id
 
 -- bag_projection
 select category, price * 2 as double_price from shop.products
---> bag_projection: incremental, view
+--> bag_projection: incremental, kept
 
 -- bag_filter
 select page, seconds from shop.clicks where seconds > 1
---> bag_filter: incremental, view
+--> bag_filter: incremental, kept
 
 -- all_columns
 select * exclude (status) from shop.orders where status <> 'cancelled'
---> all_columns: incremental, view, key id
+--> all_columns: incremental, kept, key id
 
 -- join_on_key
 select i.order_id, i.line, o.placed_at, i.amount
@@ -68,7 +68,7 @@ union all
 select id, customer_id, 0, -1.5 from shop.orders
 union all
 (select customer_id, seconds, seconds, 2 from shop.clicks)
---> lines: incremental, view
+--> lines: incremental, kept
 
 -- order_categories
 select o.id as order_id, o.placed_at, c.region, p.category, sum(l.units) as units,
@@ -172,7 +172,7 @@ from good g join shop.customers c on c.id = g.customer_id group by all
 select d.region, d.n + 1 as m
 from (select region, count(*) as n from shop.customers group by region) d where d.n > 1
 --> derived_table/d: incremental, kept
---> derived_table: incremental, view
+--> derived_table: incremental, kept
 
 -- six_of_a_kind
 select count(*) as n from shop.customers a join shop.customers b on a.id = b.id
