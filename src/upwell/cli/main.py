@@ -45,7 +45,9 @@ def demo(
         str | None,
         typer.Option("--for", help="End by itself, e.g. 60s or 5m, from the first live tile."),
     ] = None,
-    no_browser: Annotated[bool, typer.Option(help="Do not open the dashboard.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open the dashboard.")
+    ] = False,
     http: Annotated[str | None, typer.Option(help="Where to serve, e.g. 127.0.0.1:8400.")] = None,
     as_json: Json = False,
 ) -> None:
