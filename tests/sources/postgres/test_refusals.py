@@ -33,6 +33,11 @@ def publications(database: Database) -> object:
     ("make", "code", "remedy"),
     [
         ("create table a (id int)", "table_without_key", "ADD PRIMARY KEY"),
+        (
+            "create table a (id int primary key deferrable)",
+            "key_deferrable",
+            "NOT DEFERRABLE",
+        ),
         ("create view a as select 1 as id", "table_kind", "tables behind it"),
         (
             "create table a (id int primary key) partition by range (id)",

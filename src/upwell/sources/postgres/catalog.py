@@ -32,6 +32,9 @@ _RELATIONS: LiteralString = """
               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
              where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts), '{}')
                as key,
+           exists (select from pg_index i
+                    where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)
+               as is_deferrable,
            coalesce((select array_agg(a.attname::text)
               from pg_index i
               join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)
@@ -103,6 +106,7 @@ class _Relation:
     hides_rows: bool
     is_readable: bool
     key: list[str]
+    is_deferrable: bool
     identity_columns: list[str]
 
 
@@ -191,6 +195,9 @@ def _unfit(relation: _Relation) -> Iterator[UpwellError]:
     if not relation.key:
         what = "has no primary key, so its rows cannot be told apart"
         yield fault("table_without_key", what, f"ALTER TABLE {name} ADD PRIMARY KEY (…)")
+    if relation.is_deferrable:
+        what = f"has a deferrable primary key ({key}), which tells no rows apart in the log"
+        yield fault("key_deferrable", what, f"make the primary key of {name} NOT DEFERRABLE")
     if identity == "n" or (
         identity == "i" and not set(relation.key) <= set(relation.identity_columns)
     ):
