@@ -16,16 +16,28 @@ import pyarrow as pa
 import pytest
 
 from upwell import engine as loop
-from upwell.core.errors import GapError, Unavailable
+from upwell.core.errors import GapError, IntegrityError, Unavailable
 from upwell.core.position import Position
-from upwell.core.protocols import Operation, SourceBatch, Truncation
+from upwell.core.protocols import (
+    Operation,
+    SourceBatch,
+    TableSnapshot,
+    Truncation,
+    VersionEnd,
+)
 from upwell.core.schema import Column, TableSchema
 from upwell.engine import Engine, Following
 from upwell.feed.hub import FeedHub
 from upwell.ingest import tables
 from upwell.store import ledger
 from upwell.store.hot import HotStore
-from upwell.testing import MemorySource, ScriptStep, changed_rows, one_transaction
+from upwell.testing import (
+    MemorySource,
+    MemoryStream,
+    ScriptStep,
+    changed_rows,
+    one_transaction,
+)
 from upwell.transform.plan import plan_models
 from upwell.transform.refresh import Refresher
 
@@ -292,3 +304,59 @@ def test_tasks_are_done_between_versions_and_kept(tmp_path: Path) -> None:
     with running(tmp_path) as now, contextlib.closing(now.store.reader()) as reader:
         now.engine.submit(lambda connection: ledger.write_fact(connection, "asked", "yes"))
         now.wait(lambda: ledger.read_fact(reader, "asked") == "yes")
+
+
+# ── what is promised to the source and to followers ──────────────────────────────────────────────
+
+
+class Noting(MemorySource):
+    """Remembers where it was asked to stream from."""
+
+    streamed_from: list[Position]
+
+    def stream(self, position: Position) -> MemoryStream:
+        self.__dict__.setdefault("streamed_from", []).append(position)
+        return super().stream(position)
+
+
+def test_after_a_loss_the_stream_begins_at_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle positions run ahead of the ledger; asking for them would declare them safe."""
+    monkeypatch.setattr(loop, "RETRY_SECONDS", (0.01, 0.01))
+    store = open_store(tmp_path)
+    away = Unavailable("away", "Following shop: the database is away.")
+    idle = one_transaction("7", committed_at_us=AT_US)
+    script: list[ScriptStep] = [sold("1", 1), idle, away, sold("8", 2)]
+    source = Noting("shop", [(ORDERS, orders())], script)
+    engine, _ = make_engine(store, source)
+    stop = threading.Event()
+    thread = threading.Thread(target=engine.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while "8" not in source.acknowledged:
+        assert time.monotonic() < deadline
+    stop.set()
+    thread.join()
+    store.close()
+    assert source.streamed_from == ["", "1"]
+    assert source.acknowledged == ["1", "8"]
+
+
+def test_a_source_that_contradicts_the_store_stops_and_the_rest_is_served(tmp_path: Path) -> None:
+    broken = IntegrityError("stream_malformed", "Reading shop: a message makes no sense.")
+    with running(tmp_path, sold("1", 1), broken) as now:
+        now.wait(lambda: "makes no sense" in now.hub.trouble)
+        assert now.ended.empty()
+        assert state(now.store)[1] == [(1, "a")]
+
+
+def test_a_version_says_what_does_not_go_on(tmp_path: Path) -> None:
+    with running(tmp_path) as now:
+        messages = now.hub.follow([ORDERS.name], None)
+        assert isinstance(next(messages), TableSnapshot)
+        now.engine._refresher.hold("sales", "it stumbles")
+        now.source.add(sold("1", 1))
+        ends = (message for message in messages if isinstance(message, VersionEnd))
+        last = next(end for end in ends if end.version == 1)
+        assert last.trouble == "sales stays as it was: it stumbles"

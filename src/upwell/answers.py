@@ -9,6 +9,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -55,7 +56,7 @@ def answers(
 
     def on_prove(question: Question) -> Any:
         with _reading(store) as connection:
-            return proofs(connection, plan, question.get("names") or ())
+            return proofs(connection, plan, question.get("names") or (), engine.held)
 
     def on_checksums(_question: Question) -> Any:
         # Positions are read first: the tables then hold at least everything up to them.
@@ -171,19 +172,45 @@ def explained(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def proofs(
-    connection: duckdb.DuckDBPyConnection, plan: Plan, names: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    plan: Plan,
+    names: Sequence[str],
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Incremental against full, for the models named or for all."""
+    """Incremental against full, for the models named or for all.
+
+    A model that is held, or whose text fails on the data, does not hold; ``reason`` says why.
+    """
     _check_models(plan, names)
-    known = [model.name for model in plan.models]
-    logical_time_us = ledger.logical_time_us(connection)
-    results = [
-        prove(connection, plan, name, logical_time_us=logical_time_us) for name in names or known
-    ]
+    chosen = names or [model.name for model in plan.models]
     return {
         "version": ledger.latest_version(connection),
-        "models": [{**msgspec.to_builtins(result), "holds": result.holds} for result in results],
+        "models": [_proof(connection, plan, name, held.get(name, "")) for name in chosen],
     }
+
+
+def _proof(
+    connection: duckdb.DuckDBPyConnection, plan: Plan, name: str, reason: str
+) -> dict[str, Any]:
+    if not reason:
+        try:
+            found = prove(
+                connection, plan, name, logical_time_us=ledger.logical_time_us(connection)
+            )
+            return {**msgspec.to_builtins(found), "holds": found.holds, "reason": ""}
+        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+            connection.rollback()  # the failure ended the transaction
+            connection.begin()
+            reason = str(error)
+    nothing = {
+        "rows": 0,
+        "missing": 0,
+        "unexpected": 0,
+        "seconds": 0.0,
+        "columns": [],
+        "sample": [],
+    }
+    return {"model": name, **nothing, "holds": False, "reason": reason}
 
 
 def _check_models(plan: Plan, names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,7 +20,14 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from upwell.core.errors import GapError, Unavailable
+from upwell.core.errors import (
+    EnvironmentFault,
+    GapError,
+    IntegrityError,
+    Unavailable,
+    UpwellError,
+    UsageError,
+)
 from upwell.core.position import Position
 from upwell.core.protocols import (
     Source,
@@ -71,7 +78,7 @@ class Following:
     retry_seconds: float = RETRY_SECONDS[0]
     committed_position: Position = field(init=False)
     committed_at: float = 0.0
-    lost: GapError | None = None
+    lost: UpwellError | None = None
 
     def __post_init__(self) -> None:
         self.committed_position = self.position
@@ -110,6 +117,11 @@ class Engine:
     def followings(self) -> Sequence[Following]:
         return self._followings
 
+    @property
+    def held(self) -> Mapping[str, str]:
+        """Models that stay at their last good result, and why."""
+        return self._refresher.held
+
     def submit(self, task: Task) -> None:
         """Have a small write done between versions; callable from any thread."""
         self._tasks.put(task)
@@ -121,9 +133,7 @@ class Engine:
                 busy = False
                 stop.wait(max(0.0, self._next_version_at - time.monotonic()))
                 for following in self._followings:
-                    batch = self._poll(following, stop)
-                    if batch is not None:
-                        busy |= self._take(following, batch)
+                    busy |= self._advance(following, stop)
                 self._announce_times()
                 self._run_tasks()
                 self._care(busy=busy)
@@ -133,37 +143,46 @@ class Engine:
 
     # ── one source ───────────────────────────────────────────────────────────────────────────────
 
-    def _poll(self, following: Following, stop: threading.Event) -> SourceBatch | None:
+    def _advance(self, following: Following, stop: threading.Event) -> bool:
+        """Take what the source has. One that cannot go on stops, and everything else goes on.
+
+        What is served of it stays right as of its time; going on would lose rows unseen.
+        """
         if following.lost is not None:
             stop.wait(POLL_SECONDS)
-            return None
+            return False
+        try:
+            batch = self._poll(following, stop)
+            return batch is not None and self._take(following, batch)
+        except (GapError, IntegrityError) as error:
+            _disconnect(following)
+            following.lost = error
+            following.trouble = str(error)
+            log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
+                "source_stopped", source=following.source.name, what=error.what
+            )
+            return False
+
+    def _poll(self, following: Following, stop: threading.Event) -> SourceBatch | None:
         try:
             if following.stream is None:
                 wait = following.retry_at - time.monotonic()
                 if wait > 0:
                     stop.wait(min(wait, POLL_SECONDS))
                     return None
-                following.stream = following.source.stream(following.position)
+                following.stream = following.source.stream(following.committed_position)
             batch = following.stream.poll(POLL_SECONDS / len(self._followings))
-        except Unavailable as error:
-            self._lose(following, error)
-            return None
-        except GapError as error:
-            # What is served stays right as of its time; going on would lose rows unseen.
-            _disconnect(following)
-            following.lost = error
-            following.trouble = str(error)
-            log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
-                "source_gap", source=following.source.name, what=error.what
-            )
+        except (Unavailable, EnvironmentFault, UsageError) as error:
+            self._lose(following, error)  # somebody may mend it; what is served stays meanwhile
             return None
         if batch is not None:
             following.trouble = ""
             following.retry_seconds = RETRY_SECONDS[0]
         return batch
 
-    def _lose(self, following: Following, error: Unavailable) -> None:
+    def _lose(self, following: Following, error: UpwellError) -> None:
         _disconnect(following)
+        following.position = following.committed_position
         following.trouble = error.what
         following.retry_at = time.monotonic() + following.retry_seconds
         following.retry_seconds = min(following.retry_seconds * 2, RETRY_SECONDS[1])
@@ -212,6 +231,7 @@ class Engine:
             logical_time_us,
             self._times(),
             batch.transactions.committed_at_us + batch.clock_skew_us,
+            self._troubles(),
         )
         announce = partial(self._hub.publish, end, deltas)
         with self._store.transaction(announce) as connection:
@@ -226,7 +246,8 @@ class Engine:
         """A version in which nothing but time has passed."""
         version, logical_time_us = self._hub.version + 1, int(self._clock() * 1_000_000)
         deltas: dict[str, pa.Table] = {}
-        end = VersionEnd(version, logical_time_us, self._times(), np.empty(0, np.int64))
+        nothing = np.empty(0, np.int64)
+        end = VersionEnd(version, logical_time_us, self._times(), nothing, self._troubles())
         try:
             with self._store.transaction(partial(self._hub.publish, end, deltas)) as connection:
                 deltas |= self._refresher.apply({}, logical_time_us)
@@ -281,11 +302,15 @@ class Engine:
         )
 
     def _announce_times(self) -> None:
+        self._hub.set_times(self._times(), self._troubles())
+
+    def _troubles(self) -> str:
+        """What does not go on, a line each."""
         troubles = [following.trouble for following in self._followings if following.trouble]
         troubles += [
             f"{model} stays as it was: {reason}" for model, reason in self._refresher.held.items()
         ]
-        self._hub.set_times(self._times(), "\n".join(troubles))
+        return "\n".join(troubles)
 
     def _run_tasks(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -300,7 +325,7 @@ class Engine:
         if busy:
             self._busy_at = now
         elif now - self._busy_at > IDLE_CHECKPOINT_SECONDS and self._store.wal_bytes():
-            self._store.checkpoint()
+            self._store.try_checkpoint()
         if self._refresher.reads_clock and now - max(self._busy_at, self._ticked_at) > TICK_SECONDS:
             self._ticked_at = now
             self._tick()

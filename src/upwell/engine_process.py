@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from upwell.answers import answers, visible_schema
@@ -26,6 +26,7 @@ from upwell.sources.postgres.source import PostgresSource, slot_name
 from upwell.sources.postgres.tables import sql_name
 from upwell.start import (
     SourceSetting,
+    StoppedError,
     begin_following,
     build_models,
     layouts_ahead,
@@ -87,7 +88,7 @@ def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
 def run_engine(project: Project, stop: threading.Event) -> None:
     """Follow the sources and serve the feed until ``stop``."""
     place = StatePlace(project.folder)
-    with faults_named(place.hot_store), ExitStack() as closing:
+    with faults_named(place.hot_store), suppress(StoppedError), ExitStack() as closing:
         store = open_store(place, zone=project.settings.time.zone, report=report)
         closing.callback(store.close)
         store.use_threads(os.cpu_count() or 1)
@@ -95,7 +96,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         for each in begun:
             closing.callback(each.source.close)
         plan_project(project, layouts_ahead(store, begun))
-        followings = [begin_following(store, each, report) for each in begun]
+        followings = [begin_following(store, each, report, stop) for each in begun]
         layouts = captured_tables(store.writer)
         plan = plan_project(project, layouts)
         held = build_models(store, plan, report)

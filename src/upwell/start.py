@@ -6,6 +6,8 @@ starting. A store that does not open is set aside and made anew from the sources
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import duckdb
 import structlog
 
-from upwell.core.errors import IntegrityError, ProjectError
+from upwell.core.errors import IntegrityError, ProjectError, Unavailable
 from upwell.core.position import BEGINNING
 from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
@@ -30,6 +32,10 @@ log = structlog.get_logger(__name__)
 
 Report = Callable[..., None]
 """Told of progress: the event's name, then facts about it."""
+
+
+class StoppedError(Exception):
+    """Told to stop before there was anything to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +78,32 @@ class Begun:
 
 
 def open_source(store: HotStore, setting: SourceSetting) -> Begun:
-    """Open a source and see whether it goes on or begins (anew, where its tables differ)."""
+    """Open a source and see whether it goes on or begins.
+
+    It begins anew where its tables are others, or have other columns than what is stored: how old
+    rows read under a new layout, only the source knows. One that is away goes on: what is stored is
+    what is served.
+    """
     known = ledger.progress(store.writer, setting.name)
-    stored = frozenset(
-        name
-        for name in tables.captured_tables(store.writer)
+    stored = {
+        name: layout
+        for name, layout in tables.captured_tables(store.writer).items()
         if name.partition(".")[0] == setting.name
-    )
-    goes_on = known.position != BEGINNING and stored == setting.tables
+    }
+    goes_on = known.position != BEGINNING and stored.keys() == setting.tables
     identity = ledger.read_fact(store.writer, _identity_fact(setting.name)) if goes_on else None
-    return Begun(setting.open(identity), known if goes_on else None, stored)
+    source = setting.open(identity)
+    if goes_on:
+        with contextlib.suppress(Unavailable):
+            goes_on = all(_is_alike(schema, stored[schema.name]) for schema in source.tables)
+    return Begun(source, known if goes_on else None, frozenset(stored))
+
+
+def _is_alike(one: TableSchema, other: TableSchema) -> bool:
+    def columns(schema: TableSchema) -> set[tuple[str, str]]:
+        return {(column.name, column.type) for column in schema.columns}
+
+    return one.key == other.key and columns(one) == columns(other)
 
 
 def layouts_ahead(store: HotStore, begun: Sequence[Begun]) -> dict[str, TableSchema]:
@@ -92,20 +114,23 @@ def layouts_ahead(store: HotStore, begun: Sequence[Begun]) -> dict[str, TableSch
     for each in begun:
         if each.known is not None:
             continue  # also where the source is away: what is stored is what is served
-        for name in each.stored - {schema.name for schema in each.source.tables}:
+        for name in each.stored:
             del layouts[name]
-        for schema in each.source.tables:
-            stored = layouts.get(schema.name)
-            layouts[schema.name] = tables.merged_layout(stored, schema) if stored else schema
+        layouts |= {schema.name: schema for schema in each.source.tables}
     return layouts
 
 
-def begin_following(store: HotStore, begun: Begun, report: Report) -> Following:
-    """Where to go on with a source; takes its snapshot first where it begins."""
+def begin_following(
+    store: HotStore, begun: Begun, report: Report, stop: threading.Event
+) -> Following:
+    """Where to go on with a source; takes its snapshot first where it begins.
+
+    Raises StoppedError when ``stop`` is set while a snapshot is taken; nothing of it is left then,
+    neither here nor at the source.
+    """
     source, known = begun.source, begun.known
     if known is None:
-        known = _take_snapshot(store, source, begun.stored, report)
-        ledger.write_fact(store.writer, _identity_fact(source.name), source.identity)
+        known = _take_snapshot(store, source, begun.stored, report, stop)
     return Following(source, known.position, known.complete_through_us)
 
 
@@ -114,7 +139,11 @@ def _identity_fact(source: str) -> str:
 
 
 def _take_snapshot(
-    store: HotStore, source: Source, stored: frozenset[str], report: Report
+    store: HotStore,
+    source: Source,
+    stored: frozenset[str],
+    report: Report,
+    stop: threading.Event,
 ) -> ledger.SourceProgress:
     name = source.name
     schemas = {schema.name: schema for schema in source.tables}
@@ -124,13 +153,23 @@ def _take_snapshot(
         for table in stored - schemas.keys():
             tables.drop(connection, table)
         for table, schema in schemas.items():
-            if table in stored:
-                wanted = tables.merged_layout(layouts[table], schema)
-                tables.widen(connection, layouts[table], wanted)
-            else:
+            if table in stored and tables.has_grown(layouts[table], schema):
+                tables.widen(connection, layouts[table], schema)
+            else:  # its log begins anew: rows of two layouts cannot stand in one
                 tables.create(connection, schema)
         ledger.write_built_models(connection, {})
+        # Until the snapshot is in, the source counts as never read, whatever happens meanwhile.
+        never = {name: ledger.SourceProgress(BEGINNING, 0)}
+        version = ledger.latest_version(connection) + 1
+        ledger.append(connection, version, time.time_ns() // 1000, never)
     store.checkpoint()
+
+    def on_progress(table: str, rows: int, of: int) -> None:
+        if stop.is_set():
+            raise StoppedError
+        report("snapshot_progress", table=table, rows=rows, of=of)
+
+    identity = source.identity
     snapshot = source.snapshot()
     try:
         version = ledger.latest_version(store.writer) + 1
@@ -142,14 +181,14 @@ def _take_snapshot(
                 schemas.values(),
                 version=version,
                 received_at_us=now_us,
-                progress=lambda table, done, of: report(
-                    "snapshot_progress", table=table, rows=done, of=of
-                ),
+                progress=on_progress,
             )
             progress = ledger.SourceProgress(
                 snapshot.position, snapshot.taken_at_us, transactions=0, changes=rows
             )
             ledger.append(connection, version, now_us, {name: progress})
+            ledger.write_fact(connection, _identity_fact(name), identity)
+        snapshot.keep()
     finally:
         snapshot.close()
     store.checkpoint()
@@ -176,12 +215,13 @@ def build_models(store: HotStore, plan: Plan, report: Report) -> dict[str, str]:
     for name in gone:
         with store.transaction() as connection:
             drop(connection, name)
-            ledger.write_built_models(connection, {k: v for k, v in built.items() if k in wanted})
+            kept = {model: of for model, of in built.items() if model in wanted}
+            ledger.write_built_models(connection, kept)
+            _append_version(connection, plan)
     for name in stale:
         reason = _build_model(store, plan, name, held)
         if reason:
             held[name] = reason
-    _append_version(store, plan)
     store.checkpoint()
     report("models_finished", models=[name for name in stale if name not in held])
     return held
@@ -198,6 +238,7 @@ def _build_model(store: HotStore, plan: Plan, name: str, held: Mapping[str, str]
             build(connection, plan, [name], logical_time_us=time.time_ns() // 1000)
             recorded = ledger.built_models(connection)
             ledger.write_built_models(connection, {**recorded, name: model.fingerprint})
+            _append_version(connection, plan)
     except (duckdb.DataError, duckdb.InvalidInputException) as error:
         if _has_result(store, model):
             return str(error)
@@ -220,9 +261,9 @@ def _has_result(store: HotStore, model: ModelPlan) -> bool:
     return found == [(column.name, column.type) for column in model.schema.columns]
 
 
-def _append_version(store: HotStore, plan: Plan) -> None:
-    with store.transaction() as connection:
-        version = ledger.latest_version(connection) + 1
-        sources = {schema.name.partition(".")[0] for schema in plan.tables}
-        progresses = {source: ledger.progress(connection, source) for source in sources}
-        ledger.append(connection, version, time.time_ns() // 1000, progresses)
+def _append_version(connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+    """A version in which only models changed, in the transaction that changes them."""
+    version = ledger.latest_version(connection) + 1
+    sources = {schema.name.partition(".")[0] for schema in plan.tables}
+    progresses = {source: ledger.progress(connection, source) for source in sources}
+    ledger.append(connection, version, time.time_ns() // 1000, progresses)

@@ -36,6 +36,8 @@ OnEvent = Callable[[Event], None]
 
 STOP_SECONDS = 2.0
 RESTART_SECONDS = (0.05, 5.0)
+#: A child that ends by itself sooner than this after it started counts towards giving up.
+WELL_SECONDS = 30.0
 LOG_BYTES = 16 << 20
 
 _ERRORS = {
@@ -90,6 +92,7 @@ class _Child:
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     reader: threading.Thread | None = None
+    started_at: float = 0.0
     restart_at: float | None = None
     restart_seconds: float = RESTART_SECONDS[0]
     error: UpwellError | None = None
@@ -164,6 +167,7 @@ class Supervisor:
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         child.ready.clear()
+        child.started_at = time.monotonic()
         child.error = None
         child.restart_at = None
         with path.open("ab") as log:
@@ -211,7 +215,8 @@ class Supervisor:
         self._hear_out(child)
         if code in {Exit.USAGE, Exit.ENVIRONMENT}:
             raise child.error or self._unexplained(child, code)
-        if child.ready.is_set():
+        was_well = child.ready.is_set() and now - child.started_at > WELL_SECONDS
+        if code < 0 or was_well:  # killed from outside, or a rare mishap
             child.restart_seconds = RESTART_SECONDS[0]
         elif child.restart_seconds >= RESTART_SECONDS[1]:
             raise self._unexplained(child, code)

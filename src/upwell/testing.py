@@ -358,6 +358,9 @@ class MemorySnapshot:
     def read(self, table: str) -> Iterator[pa.RecordBatch]:
         yield from self.contents[table].to_batches()
 
+    def keep(self) -> None:
+        """Nothing is held."""
+
     def refusals(self, table: str) -> Sequence[RefusedRows]:
         """None: everything in memory can be stored."""
         del table

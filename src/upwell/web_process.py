@@ -18,7 +18,7 @@ from upwell.store.place import StatePlace
 from upwell.supervise import report
 
 
-def run_web(project: Project, _stop: threading.Event) -> None:
+def run_web(project: Project, stop: threading.Event) -> None:
     """Serve the project's boards from the engine's feed until told to stop by a signal."""
     client = EngineClient(StatePlace(project.folder).socket)
 
@@ -30,7 +30,13 @@ def run_web(project: Project, _stop: threading.Event) -> None:
 
     host, _, port = project.settings.serve.http.rpartition(":")
     app = create_app(project, client, report=observe)
-    serve(app, host, int(port), ready=lambda address: report("ready", address=address))
+    serve(
+        app,
+        host,
+        int(port),
+        ready=lambda address: report("ready", address=address),
+        stopped=stop,
+    )
 
 
 if __name__ == "__main__":

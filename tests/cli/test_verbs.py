@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from upwell import __version__
+from upwell.cli import access
 from upwell.cli import main as command_line
 from upwell.cli.operate import seconds
 from upwell.core.errors import Exit, UsageError
@@ -222,6 +223,62 @@ def test_a_query_in_json_keeps_every_value_exactly(run: Run, project: Path) -> N
         {"id": 1, "total": "0.10"},
         {"id": 2**53 + 1, "total": None, "placed_at": None},
     ]
+
+
+NEW_TABLE = "select id as refund from shop.refunds\n"
+
+
+def follow_refunds_too(project: Path) -> None:
+    """What a user does to follow another table: name it, and write a model of it."""
+    (project / "upwell.yaml").write_text(SETTINGS.replace("[orders]", "[orders, refunds]"))
+    (project / "models" / "returned.sql").write_text("-- What came back.\n" + NEW_TABLE)
+
+
+def test_a_table_added_since_the_last_run_is_no_mistake(run: Run, project: Path) -> None:
+    follow_refunds_too(project)
+    code, out, _ = run("validate", "--project", str(project), "--json")
+    assert code == Exit.DONE
+    assert said(out)["data"]["tables_from"] == ""
+    assert said(out)["data"]["models"] == ["returned", "sold"]
+
+
+@pytest.mark.parametrize("verb", [["status"], ["prove"], ["query", "from sold"]])
+def test_what_stands_in_the_store_is_told_though_the_project_went_on(
+    verb: Sequence[str], run: Run, project: Path
+) -> None:
+    follow_refunds_too(project)
+    code, out, _ = run(*verb, "--project", str(project), "--json")
+    assert code == Exit.DONE
+    assert "returned" not in out.decode()
+
+
+def test_a_table_added_since_the_last_run_is_asked_of_the_source(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refunds = TableSchema("shop.refunds", (Column("id", "BIGINT", nullable=False),), ("id",))
+    found = {schema.name: schema for schema in (ORDERS, refunds)}
+    monkeypatch.setattr(access, "source_layouts", lambda _project: found)
+    follow_refunds_too(project)
+    code, out, _ = run("validate", "--project", str(project), "--json")
+    assert code == Exit.DONE
+    assert said(out)["data"]["tables_from"] == "source"
+    (project / "models" / "returned.sql").write_text("select nothing from shop.refunds\n")
+    code, _, _ = run("validate", "--project", str(project), "--json")
+    assert code == Exit.USAGE
+
+
+@pytest.mark.parametrize("form", ["json", "table", "csv"])
+def test_times_that_python_cannot_hold_are_printed(form: str, run: Run, project: Path) -> None:
+    sql = (
+        "select timestamp_ns '2026-06-01 10:00:00.123456789' as precise, 1 as whole, "
+        "'infinity'::date as never, date '0044-03-15 (BC)' as long_ago"
+    )
+    code, out, err = run("query", sql, "--project", str(project), "--format", form)
+    assert (code, b"Traceback" in err) == (Exit.DONE, False)
+    if form == "csv":
+        return
+    for text in (b"10:00:00.123456789", b"infinity", b"0044-03-15 (BC)"):
+        assert text in out
 
 
 def test_floats_that_json_cannot_hold_are_told_as_text(run: Run, project: Path) -> None:

@@ -93,6 +93,7 @@ def begin(shop: Shop) -> Position:
     """Read the tables away: a position to stream from."""
     snapshot = shop.source.snapshot()
     list(snapshot.read(ORDERS.name))
+    snapshot.keep()
     snapshot.close()
     return snapshot.position
 
@@ -125,6 +126,7 @@ def test_the_snapshot_holds_the_tables_as_they_stood(shop: Shop) -> None:
     shop.sell(1)
     parts = list(snapshot.read(ORDERS.name))
     assert [row for part in parts for row in part.column("id").to_pylist()] == [0]
+    snapshot.keep()
     snapshot.close()
 
 
@@ -132,6 +134,7 @@ def test_the_stream_joins_the_snapshot_without_gap_or_double(shop: Shop) -> None
     snapshot = shop.source.snapshot()
     shop.sell(1)
     list(snapshot.read(ORDERS.name))
+    snapshot.keep()
     snapshot.close()
     shop.sell(2)
     stream = shop.source.stream(snapshot.position)

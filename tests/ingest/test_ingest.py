@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from upwell.core.errors import EnvironmentFault, IntegrityError
+from upwell.core.errors import EnvironmentFault, GapError, IntegrityError
 from upwell.core.protocols import Operation, Refusal, TableChanges
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
@@ -111,7 +111,7 @@ def test_a_column_the_source_dropped_stays_and_reads_null(
     ids=["another type", "another key"],
 )
 def test_a_layout_that_stored_rows_cannot_follow_is_refused(other: TableSchema) -> None:
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(GapError) as caught:
         tables.merged_layout(ORDERS, other)
     assert caught.value.code == "layout_changed"
     assert caught.value.where == ORDERS.name
@@ -202,3 +202,112 @@ def test_left_out_values_of_a_row_nobody_knows_are_never_invented(
         take(connection, change)
     assert caught.value.code == "before_image_missing"
     assert current(connection) == []
+
+
+# ── keys that Python has no values for ───────────────────────────────────────────────────────────
+
+INFINITY, LONG_AGO = 2**63 - 1, -(10**17)
+EVENTS = TableSchema(
+    "shop.events",
+    (
+        Column("at", "TIMESTAMPTZ", nullable=False),
+        Column("day", "DATE", nullable=False),
+        Column("note", "VARCHAR"),
+    ),
+    ("at", "day"),
+)
+
+
+def events(*values: tuple[int, int, str | None]) -> pa.Table:
+    at, day, note = zip(*values, strict=True)
+    return pa.table(
+        {
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+            "day": pa.array(day, pa.date32()),
+            "note": pa.array(note, pa.string()),
+        }
+    )
+
+
+def stored_events(connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    return connection.execute(
+        'SELECT CAST("at" AS VARCHAR), CAST(day AS VARCHAR), note FROM shop.events ORDER BY note'
+    ).fetchall()
+
+
+def test_keys_at_infinity_and_before_christ_move_like_any_other(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    tables.create(connection, EVENTS)
+    before = events((INFINITY, 0, "a"), (LONG_AGO, 0, "b"))
+    after = events((INFINITY, -800_000, "a"), (INFINITY, 2**31 - 1, "b"))
+    take(connection, changed_rows(EVENTS, before), EVENTS)
+    moved = dataclasses.replace(
+        changed_rows(EVENTS, after, Operation.UPDATE),
+        old_key_rows=np.array([0, 1]),
+        old_keys=before.select(["at", "day"]),
+    )
+    take(connection, moved, EVENTS)
+    assert stored_events(connection) == [
+        ("infinity", "0222-09-04 (BC)", "a"),
+        ("infinity", "infinity", "b"),
+    ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+def test_keys_at_infinity_and_before_christ_are_described_in_quarantine(
+    connection: duckdb.DuckDBPyConnection, zone: str
+) -> None:
+    connection.execute(f"SET TimeZone = '{zone}'")
+    tables.create(connection, EVENTS)
+    change = changed_rows(EVENTS, events((INFINITY, -800_000, None), (0, 0, None)))
+    take(connection, refused(change, [True, True]), EVENTS)
+    assert [row[2] for row in in_quarantine(connection)] == [
+        "at=infinity, day=0222-09-04 (BC)",
+        "at=1970-01-01 00:00:00, day=1970-01-01",
+    ]
+
+
+# ── names of columns ─────────────────────────────────────────────────────────────────────────────
+
+#: Words that the SQL of taking in could use for itself.
+WORDS = ("_order", "_operation", "weight", "_lineage", "_next_order", "_unfilled", "_unchanged id")
+WORDY = TableSchema("shop.words", (ID, *(Column(word, "INTEGER") for word in WORDS)), ("id",))
+
+
+def wordy(*values: tuple[int, int]) -> pa.Table:
+    ids, others = zip(*values, strict=True)
+    columns = {word: pa.array(others, pa.int32()) for word in WORDS}
+    return pa.table({"id": pa.array(ids, pa.int32()), **columns})
+
+
+def test_a_source_may_call_its_columns_what_it_likes(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    tables.create(connection, WORDY)
+    take(connection, changed_rows(WORDY, wordy((1, 7), (2, 8))), WORDY)
+    moved = dataclasses.replace(
+        changed_rows(WORDY, wordy((3, 9), (2, 6)), Operation.UPDATE),
+        old_key_rows=np.array([0]),
+        old_keys=wordy((1, 7)).select(["id"]),
+        unchanged={word: np.array([False, word == "_order"]) for word in WORDS},
+    )
+    deltas = take(connection, moved, WORDY)
+    found = connection.execute("FROM shop.words ORDER BY id").fetchall()
+    assert found == [(2, 8, *[6] * (len(WORDS) - 1)), (3, *[9] * len(WORDS))]
+    assert sorted(deltas["shop.words"].column("_weight").to_pylist()) == [-1, -1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["__upwell_order", "__UPWELL_unchanged id"])
+def test_a_column_named_as_only_ours_may_be_is_refused(
+    connection: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    wrong = TableSchema("shop.orders", (ID, NOTE, Column(name, "INTEGER")), ("id",))
+    for refuse in (
+        lambda: tables.create(connection, wrong),
+        lambda: tables.merged_layout(ORDERS, wrong),
+    ):
+        with pytest.raises(EnvironmentFault) as caught:
+            refuse()
+        assert caught.value.code == "column_name_reserved"
+        assert name in caught.value.where

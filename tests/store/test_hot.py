@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from upwell.core.errors import EnvironmentFault, IntegrityError
+from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
 from upwell.start import open_store
-from upwell.store import ledger
+from upwell.store import hot, ledger
 from upwell.store.hot import HotStore, faults_named, open_read_only
 from upwell.store.place import StatePlace
 
@@ -88,6 +89,43 @@ def test_a_store_that_another_process_holds_is_refused_as_locked(tmp_path: Path)
             open_read_only(path, zone="UTC")
         process.kill()
     assert caught.value.code == "store_locked"
+
+
+def busy_store(path: Path) -> tuple[HotStore, duckdb.DuckDBPyConnection]:
+    """A store with something to fold in, and a reader whose transaction forbids it."""
+    store = HotStore(path, zone="UTC")
+    store.writer.execute("CREATE TABLE t AS SELECT 1 AS a")
+    reader = store.reader()
+    reader.begin().execute("FROM t").fetchall()
+    store.writer.execute("ALTER TABLE t ADD COLUMN b INTEGER")
+    store.writer.execute("UPDATE t SET a = 2")
+    return store, reader
+
+
+def test_a_checkpoint_waits_for_whoever_reads(tmp_path: Path) -> None:
+    store, reader = busy_store(tmp_path / "hot.duckdb")
+    assert not store.try_checkpoint()
+    assert store.wal_bytes() > 0
+    leaving = threading.Timer(0.1, reader.rollback)
+    leaving.start()
+    store.checkpoint()
+    leaving.join()
+    assert store.wal_bytes() == 0
+    assert store.try_checkpoint()
+    reader.close()
+    store.close()
+
+
+def test_a_checkpoint_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "CHECKPOINT_PATIENCE_SECONDS", 0.05)
+    store, reader = busy_store(tmp_path / "hot.duckdb")
+    with pytest.raises(Unavailable) as caught:
+        store.checkpoint()
+    assert caught.value.code == "store_busy"
+    reader.close()
+    store.close()
 
 
 def test_a_project_is_run_once_at_a_time(tmp_path: Path) -> None:

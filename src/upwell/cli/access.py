@@ -17,15 +17,16 @@ from upwell.core.errors import EnvironmentFault, Unavailable
 from upwell.core.protocols import TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
-from upwell.engine_process import plan_project, source_layouts
+from upwell.engine_process import plan_project, source_layouts, source_settings
 from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables
 from upwell.project.read import read_project
-from upwell.project.values import Project
+from upwell.project.values import Model, Project
+from upwell.serve.reader.statement import tables_named
 from upwell.store import ledger
 from upwell.store.hot import open_read_only
 from upwell.store.place import StatePlace
-from upwell.transform.plan import Plan
+from upwell.transform.plan import Plan, plan_models
 
 
 class Access(Protocol):
@@ -48,7 +49,7 @@ def project_in(folder: Path) -> Project:
 def opened(project: Project) -> Iterator[Access]:
     """The engine if one runs, else the store. Raises EnvironmentFault where there is no data."""
     place = StatePlace(project.folder)
-    client = EngineClient(place.socket)
+    client = EngineClient(place.find_socket())
     try:
         client.ask("identity")
     except Unavailable:
@@ -64,24 +65,38 @@ def opened(project: Project) -> Iterator[Access]:
 def known_layouts(project: Project) -> tuple[dict[str, TableSchema], str]:
     """The layouts of the captured tables as far as they can be learnt, and from where.
 
-    From the engine, else the store, else the source itself; none where all of them are away.
+    From the engine, else the store, where those follow the tables that the project names; else from
+    the source itself; none where it is away.
     """
-    place = StatePlace(project.folder)
-    try:
-        found = EngineClient(place.socket).ask("layouts")
-        return {each["name"]: msgspec.convert(each, TableSchema) for each in found}, "engine"
-    except Unavailable:
-        pass
-    if place.hot_store.exists():
-        connection = open_read_only(place.hot_store, zone=project.settings.time.zone)
-        try:
-            return captured_tables(connection), "store"
-        finally:
-            connection.close()
+    layouts, origin = _followed_layouts(project)
+    if layouts.keys() == _configured_tables(project):
+        return layouts, origin
     try:
         return source_layouts(project), "source"
     except (Unavailable, EnvironmentFault):
         return {}, ""
+
+
+def _configured_tables(project: Project) -> set[str]:
+    """The tables that the project names, as SQL knows them."""
+    return {table for setting in source_settings(project) for table in setting.tables}
+
+
+def _followed_layouts(project: Project) -> tuple[dict[str, TableSchema], str]:
+    """The tables of the last run or the present one, whatever the project names by now."""
+    place = StatePlace(project.folder)
+    try:
+        found = EngineClient(place.find_socket()).ask("layouts")
+        return {each["name"]: msgspec.convert(each, TableSchema) for each in found}, "engine"
+    except Unavailable:
+        pass
+    if not place.hot_store.exists():
+        return {}, ""
+    connection = open_read_only(place.hot_store, zone=project.settings.time.zone)
+    try:
+        return captured_tables(connection), "store"
+    finally:
+        connection.close()
 
 
 class _Running:
@@ -109,16 +124,24 @@ class _Running:
 
 
 class _Stored:
+    """What the last run left. ``explain`` alone is about the project as it is written now."""
+
     def __init__(self, project: Project, connection: duckdb.DuckDBPyConnection) -> None:
+        self._project = project
         self._connection = connection
         self._layouts: Mapping[str, TableSchema] = captured_tables(connection)
-        self._plan: Plan = plan_project(project, dict(self._layouts))
+        self._plan: Plan = plan_models(
+            _standing_models(project, connection, self._layouts), list(self._layouts.values())
+        )
 
     def status(self) -> dict[str, Any]:
         return answers.stored_status(self._connection, self._plan, self._layouts)
 
     def explain(self, name: str) -> dict[str, Any]:
-        return answers.explained(self._plan, name)
+        layouts = self._layouts
+        if layouts.keys() != _configured_tables(self._project):
+            layouts = source_layouts(self._project)
+        return answers.explained(plan_project(self._project, dict(layouts)), name)
 
     def prove(self, names: Sequence[str]) -> dict[str, Any]:
         return answers.proofs(self._connection, self._plan, names)
@@ -131,3 +154,21 @@ class _Stored:
                 f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
             ).to_arrow_table()
         return ledger.latest_version(self._connection), found
+
+
+def _standing_models(
+    project: Project, connection: duckdb.DuckDBPyConnection, layouts: Mapping[str, TableSchema]
+) -> list[Model]:
+    """The models that the store has and that can still be read off the tables it has."""
+    rows = connection.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'"
+    ).fetchall()
+    stored = {name for (name,) in rows}
+    models = {name: model for name, model in project.models.items() if name in stored}
+    new = _configured_tables(project) - layouts.keys()
+    while True:
+        lost = {name for name, model in models.items() if new & set(tables_named(model.sql))}
+        if not lost:
+            return list(models.values())
+        new |= lost
+        models = {name: model for name, model in models.items() if name not in lost}

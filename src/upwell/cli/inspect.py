@@ -17,6 +17,7 @@ from rich.table import Table
 from upwell.cli.access import known_layouts, opened, project_in
 from upwell.cli.output import answer, console, quiet
 from upwell.core.errors import UsageError
+from upwell.core.sql import connect
 from upwell.engine_process import plan_project
 from upwell.project.read import warnings
 from upwell.requirements.measurements import MinuteLatencies, RecordedMinutes
@@ -127,17 +128,40 @@ def _write_json(version: int, result: pa.Table) -> None:
     columns = [
         {"name": field.name, "type": field.metadata[SQL_TYPE].decode()} for field in result.schema
     ]
-    data = {"version": version, "columns": columns, "rows": result.to_pylist()}
+    data = {"version": version, "columns": columns, "rows": _rows(result)}
     answer(data, as_json=True, show=quiet)
 
 
 def _write_table(version: int, result: pa.Table) -> None:
     shown = Table(*result.column_names, box=None, pad_edge=False, header_style="bold")
-    for row in result.slice(0, _SHOWN_ROWS).to_pylist():
+    for row in _rows(result.slice(0, _SHOWN_ROWS)):
         shown.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(shown)
     cut = f", the first {_SHOWN_ROWS:,} shown" if result.num_rows > _SHOWN_ROWS else ""
     console.print(f"{result.num_rows:,} rows{cut} at version {version:,}", style="dim")
+
+
+def _rows(result: pa.Table) -> list[dict[str, Any]]:
+    columns = [_values(column) for column in result.columns]
+    return [dict(zip(result.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column as Python values, or as DuckDB's text where Python cannot hold one of them.
+
+    Those are times of nanoseconds, before year 1, and infinite ones.
+    """
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        connection = connect(zone=getattr(column.type, "tz", None) or "UTC", threads=1)
+        try:
+            connection.register("shown", pa.table({"value": column}))
+            found = connection.execute("SELECT CAST(value AS VARCHAR) FROM shown").fetchall()
+        finally:
+            connection.close()
+        return [text for (text,) in found]
+    return values
 
 
 def _write_csv(_version: int, result: pa.Table) -> None:
@@ -185,6 +209,9 @@ def _show_proofs(data: Mapping[str, Any]) -> None:
                 f"[dim]({model['seconds']:.2f} s)[/]",
                 highlight=False,
             )
+            continue
+        if model["reason"]:
+            console.print(f"{_BAD} {model['model']} stays as it was: {model['reason']}")
             continue
         console.print(
             f"{_BAD} {model['model']}: {model['missing']:,} rows missing, "

@@ -141,6 +141,13 @@ class Snapshot(Protocol):
         """The table's rows in batches; Arrow types as in ``TableChanges.rows``."""
         ...
 
+    def keep(self) -> None:
+        """The rows are committed: what the source holds for the stream to follow must stay.
+
+        Without it, ``close`` takes back what ``Source.snapshot`` set up.
+        """
+        ...
+
     def refusals(self, table: str) -> Sequence[RefusedRows]:
         """The rows of a table, read to its end, that ``read`` left out; they go to quarantine."""
         ...
@@ -230,13 +237,15 @@ class VersionEnd:
     """All of ``version`` has been sent: what was received since the last end shows together.
 
     ``committed_at_us`` holds the commit times (source clock moved onto ours) of the source
-    transactions in this version; empty where the follower started from a snapshot.
+    transactions in this version; empty where the follower started from a snapshot. ``trouble`` says
+    what does not go on, though something does.
     """
 
     version: int
     logical_time_us: int
     times: Sequence[SourceTime]
     committed_at_us: Int64s
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,13 +65,13 @@ def run_demo(options: Options, tell: Tell, stop: threading.Event) -> dict[str, A
     """
     begun = time.monotonic()
     with ExitStack() as closing:
+        closing.enter_context(StatePlace(options.folder).held())
         server = closing.enter_context(_server(options.folder))
         tell("server_started", {"url": server.url_of(DATABASE)})
         _prepare_shop(server, options.folder, tell)
         os.environ["SHOP_URL"] = server.url_of(DATABASE)
         project = _project(options, server)
         place = StatePlace(project.folder)
-        closing.enter_context(place.held())
         supervisor = Supervisor(
             commands(project.folder), place.logs, lambda event: tell(event["event"], event)
         )
@@ -201,9 +201,7 @@ def _report(
         "changes_captured": status["changes"],
         "versions": status["version"],
         "freshness_ms": _freshness(freshness["dashboards"]),
-        "proved": all(
-            not model["missing"] and not model["unexpected"] for model in proof["models"]
-        ),
+        "proved": all(model["holds"] for model in proof["models"]),
         "source_equals_replica": equal,
         "differing_tables": differing,
         "models": {model["model"]: model["rows"] for model in proof["models"]},

@@ -48,6 +48,7 @@ class _SnapshotFacts(msgspec.Struct, frozen=True):
 class _EndFacts(msgspec.Struct, frozen=True):
     logical_time_us: int
     times: list[SourceTime]
+    trouble: str
 
 
 class _HeartbeatFacts(msgspec.Struct, frozen=True):
@@ -62,8 +63,8 @@ def encode(message: FeedMessage) -> Iterator[pa.RecordBatch]:
             yield from _snapshot_parts(version, schema, rows)
         case TableDelta(version, table, batch):
             yield _envelope(version, "delta", _DeltaFacts(table), _to_ipc(batch))
-        case VersionEnd(version, logical_time_us, times, committed_at_us):
-            facts = _EndFacts(logical_time_us, list(times))
+        case VersionEnd(version, logical_time_us, times, committed_at_us, trouble):
+            facts = _EndFacts(logical_time_us, list(times), trouble)
             yield _envelope(version, "end", facts, committed_at_us.astype("<i8").tobytes())
         case Heartbeat(version, times, trouble):
             yield _envelope(version, "heartbeat", _HeartbeatFacts(list(times), trouble), b"")
@@ -88,7 +89,9 @@ def decode(envelopes: Iterable[pa.RecordBatch]) -> Iterator[FeedMessage]:
                 case "end":
                     end = msgspec.json.decode(facts, type=_EndFacts)
                     commits = np.frombuffer(payload, "<i8").astype(np.int64)
-                    yield VersionEnd(version, end.logical_time_us, tuple(end.times), commits)
+                    yield VersionEnd(
+                        version, end.logical_time_us, tuple(end.times), commits, end.trouble
+                    )
                 case "heartbeat":
                     beat = msgspec.json.decode(facts, type=_HeartbeatFacts)
                     yield Heartbeat(version, tuple(beat.times), beat.trouble)

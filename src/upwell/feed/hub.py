@@ -30,6 +30,8 @@ from upwell.core.sql import quote_table, quoted_list
 #: How much of the recent past is kept for followers that reconnect.
 KEPT_BYTES = 64 << 20
 HEARTBEAT_SECONDS = 0.5
+#: What a kept version, and each delta in it, weighs besides its values.
+_OVERHEAD_BYTES = 8 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Published:
 
     @property
     def size_bytes(self) -> int:
-        return sum(int(delta.nbytes) for delta in self.deltas.values())
+        data = sum(int(delta.nbytes) for delta in self.deltas.values())
+        return data + _OVERHEAD_BYTES * (1 + len(self.deltas))
 
 
 @dataclass(slots=True)
@@ -110,7 +113,7 @@ class FeedHub:
         """No new version, but sources are known complete through ``times``."""
         with self._changed:
             woken = trouble != self._trouble
-            self._end = replace(self._end, times=tuple(times))
+            self._end = replace(self._end, times=tuple(times), trouble=trouble)
             self._trouble = trouble
             if woken:
                 self._changed.notify_all()

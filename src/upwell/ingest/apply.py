@@ -9,7 +9,6 @@ table + returned delta.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -23,6 +22,18 @@ from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.ingest.images import row_images, unfilled_changes
 from upwell.ingest.lineage import Key, Lineages, trace_lineages
 from upwell.ingest.quarantine import hold_back, without_refused
+from upwell.ingest.staging import (
+    COMMITTED_AT,
+    NEXT_COMMITTED_AT,
+    NEXT_ORDER,
+    NEXT_POSITION,
+    OPERATION,
+    ORDER,
+    POSITION,
+    WEIGHT,
+    registered,
+    unchanged_mark,
+)
 from upwell.ingest.tables import log_name
 
 _STAGED, _CHANGES, _IMAGES, _DELTA = "_staged", "_changes", "_images", "_delta"
@@ -75,16 +86,6 @@ def _sum(parts: Sequence[pa.Table]) -> pa.Table:
     return change_batch.consolidate(change_batch.add(alike))
 
 
-@contextmanager
-def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
-    """``table`` can be queried as ``name`` inside."""
-    connection.register(name, table)
-    try:
-        yield
-    finally:
-        connection.unregister(name)
-
-
 def _take_in(
     connection: duckdb.DuckDBPyConnection, layout: TableSchema, change: TableChanges, stamp: Stamp
 ) -> pa.Table:
@@ -110,7 +111,8 @@ def _typed(
 ) -> pa.Table:
     """The new images under the stored layout, in source order, with what the log says of them.
 
-    A column the source no longer has reads NULL. ``_unchanged NAME`` marks values not sent.
+    A column the source no longer has reads NULL. ``unchanged_mark`` columns say which
+    values were not sent.
     """
     sent = set(change.rows.column_names)
     columns = ", ".join(
@@ -123,11 +125,11 @@ def _typed(
     )
     committed = pa.array(stamp.transactions.committed_at_us[change.transaction])
     extra = {
-        "_position": positions,
-        "_committed_at": committed.cast(pa.timestamp("us", "UTC")),
-        "_order": pa.array(np.arange(change.rows.num_rows, dtype=np.int64)),
-        "_operation": pa.array(change.operations),
-        **{f"_unchanged {name}": pa.array(mask) for name, mask in change.unchanged.items()},
+        POSITION: positions,
+        COMMITTED_AT: committed.cast(pa.timestamp("us", "UTC")),
+        ORDER: pa.array(np.arange(change.rows.num_rows, dtype=np.int64)),
+        OPERATION: pa.array(change.operations),
+        **{unchanged_mark(name): pa.array(mask) for name, mask in change.unchanged.items()},
     }
     staged = change.rows
     for name, values in extra.items():
@@ -160,7 +162,7 @@ def _append(
     names = quoted_list(layout.column_names)
     connection.execute(
         f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME SELECT {names}, "
-        f"?::BIGINT AS _version, _position, _committed_at, "
+        f"?::BIGINT AS _version, {POSITION} AS _position, {COMMITTED_AT} AS _committed_at, "
         f"make_timestamptz(?::BIGINT) AS _received_at, 1 AS _weight FROM {_CHANGES}",
         [stamp.version, stamp.received_at_us],
     )
@@ -192,7 +194,14 @@ def _lineages(
 
 
 def _keys(rows: pa.Table, layout: TableSchema) -> Iterator[Key]:
-    return zip(*(rows.column(name).to_pylist() for name in layout.key), strict=True)
+    return zip(*(_exact(rows.column(name)).to_pylist() for name in layout.key), strict=True)
+
+
+def _exact(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as the integers they are stored as: Python has none before year 1 and no infinity."""
+    if not pa.types.is_temporal(values.type) or pa.types.is_interval(values.type):
+        return values
+    return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
 def _log_images(connection: duckdb.DuckDBPyConnection, layout: TableSchema, stamp: Stamp) -> None:
@@ -200,13 +209,14 @@ def _log_images(connection: duckdb.DuckDBPyConnection, layout: TableSchema, stam
     names = quoted_list(layout.column_names)
     connection.execute(
         f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME "
-        f"SELECT {names}, ?::BIGINT AS _version, _position, _committed_at, "
-        f"make_timestamptz(?::BIGINT) AS _received_at, _weight FROM ("
-        f"SELECT {names}, _order, _position, _committed_at, 1 AS _weight FROM {_IMAGES} "
-        f"WHERE _order >= 0 AND _operation <> {Operation.DELETE:d} UNION ALL "
-        f"SELECT {names}, _next_order, _next_position, _next_committed_at, -1 FROM {_IMAGES} "
-        f"WHERE _next_order IS NOT NULL AND _operation <> {Operation.DELETE:d}) "
-        f"ORDER BY _order, _weight",
+        f"SELECT {names}, ?::BIGINT AS _version, {POSITION} AS _position, "
+        f"{COMMITTED_AT} AS _committed_at, make_timestamptz(?::BIGINT) AS _received_at, "
+        f"{WEIGHT} AS _weight FROM ("
+        f"SELECT {names}, {ORDER}, {POSITION}, {COMMITTED_AT}, 1 AS {WEIGHT} FROM {_IMAGES} "
+        f"WHERE {ORDER} >= 0 AND {OPERATION} <> {Operation.DELETE:d} UNION ALL "
+        f"SELECT {names}, {NEXT_ORDER}, {NEXT_POSITION}, {NEXT_COMMITTED_AT}, -1 FROM {_IMAGES} "
+        f"WHERE {NEXT_ORDER} IS NOT NULL AND {OPERATION} <> {Operation.DELETE:d}) "
+        f"ORDER BY {ORDER}, {WEIGHT}",
         [stamp.version, stamp.received_at_us],
     )
 
@@ -215,10 +225,10 @@ def _net_change(connection: duckdb.DuckDBPyConnection, layout: TableSchema) -> p
     """First image out, last image in, for every touched row."""
     names = quoted_list(layout.column_names)
     return connection.execute(
-        f"SELECT {names}, CAST(sum(weight) AS BIGINT) AS _weight FROM ("
-        f"SELECT {names}, -1 AS weight FROM {_IMAGES} WHERE _order < 0 UNION ALL "
-        f"SELECT {names}, 1 FROM {_IMAGES} WHERE _order >= 0 AND _next_order IS NULL "
-        f"AND _operation <> {Operation.DELETE:d}) GROUP BY ALL HAVING sum(weight) <> 0"
+        f"SELECT {names}, CAST(sum({WEIGHT}) AS BIGINT) AS _weight FROM ("
+        f"SELECT {names}, -1 AS {WEIGHT} FROM {_IMAGES} WHERE {ORDER} < 0 UNION ALL "
+        f"SELECT {names}, 1 FROM {_IMAGES} WHERE {ORDER} >= 0 AND {NEXT_ORDER} IS NULL "
+        f"AND {OPERATION} <> {Operation.DELETE:d}) GROUP BY ALL HAVING sum({WEIGHT}) <> 0"
     ).to_arrow_table()
 
 

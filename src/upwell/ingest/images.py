@@ -1,10 +1,10 @@
 """The chain of images of every row that a batch touches.
 
-For each touched row: its image before the batch (``_order`` -1, from the current table), then one
-image a change, in source order. Each knows the change that ended it (``_next_order``,
-``_next_position``, ``_next_committed_at``; NULL for a row's last image). Values the source did not
+For each touched row: its image before the batch (``ORDER`` -1, from the current table), then one
+image a change, in source order. Each knows the change that ended it (``NEXT_ORDER``,
+``NEXT_POSITION``, ``NEXT_COMMITTED_AT``; NULL for a row's last image). Values the source did not
 send because they did not change are filled from the image before; where there is none, the image is
-marked ``_unfilled``, and storing it would invent data.
+marked ``UNFILLED``, and storing it would invent data.
 """
 
 from __future__ import annotations
@@ -18,6 +18,18 @@ from upwell.core.protocols import Int64s, Operation
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.ingest.lineage import Lineages
+from upwell.ingest.staging import (
+    COMMITTED_AT,
+    LINEAGE,
+    NEXT_COMMITTED_AT,
+    NEXT_ORDER,
+    NEXT_POSITION,
+    OPERATION,
+    ORDER,
+    POSITION,
+    UNFILLED,
+    unchanged_mark,
+)
 
 _MOVING, _STARTS = "_moving", "_starts"
 
@@ -32,7 +44,7 @@ def row_images(
     """Chain the images. ``changes`` is registered as ``_changes`` and typed as stored."""
     names = quoted_list(layout.column_names)
     table = quote_table(layout.name)
-    marks = "".join(f", {quote(f'_unchanged {name}')}" for name in unchanged)
+    marks = "".join(f", {quote(unchanged_mark(name))}" for name in unchanged)
     no_marks = ", false" * len(unchanged)
     if lineages is None:
         keys = quoted_list(layout.key)
@@ -40,13 +52,13 @@ def row_images(
             connection,
             layout,
             unchanged,
-            staged=f"SELECT {names}, _position, _committed_at, _order, _operation{marks} "
+            staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks} "
             f"FROM _changes",
             before=f"SELECT {names}, NULL, NULL, -1, 0{no_marks} FROM {table} "
             f"SEMI JOIN _changes USING ({keys})",
             row=keys,
         )
-    connection.register(_MOVING, changes.append_column("_lineage", pa.array(lineages.of_change)))
+    connection.register(_MOVING, changes.append_column(LINEAGE, pa.array(lineages.of_change)))
     connection.register(_STARTS, _start_keys(layout, changes, lineages))
     try:
         same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in layout.key)
@@ -54,11 +66,11 @@ def row_images(
             connection,
             layout,
             unchanged,
-            staged=f"SELECT {names}, _position, _committed_at, _order, _operation{marks}, "
-            f"_lineage FROM {_MOVING}",
+            staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks}, "
+            f"{LINEAGE} FROM {_MOVING}",
             before=f"SELECT {quoted_list(layout.column_names, 't')}, NULL, NULL, -1, 0{no_marks}, "
-            f"s._lineage FROM {table} AS t JOIN {_STARTS} AS s ON {same_key}",
-            row="_lineage",
+            f"s.{LINEAGE} FROM {table} AS t JOIN {_STARTS} AS s ON {same_key}",
+            row=LINEAGE,
         )
     finally:
         connection.unregister(_MOVING)
@@ -72,7 +84,7 @@ def _start_keys(layout: TableSchema, changes: pa.Table, lineages: Lineages) -> p
         for name, values in zip(layout.key, columns, strict=True)
     ]
     return pa.table(
-        [*arrays, pa.array(lineages.start_lineages, pa.int64())], [*layout.key, "_lineage"]
+        [*arrays, pa.array(lineages.start_lineages, pa.int64())], [*layout.key, LINEAGE]
     )
 
 
@@ -86,32 +98,32 @@ def _chained(
     row: str,
 ) -> pa.Table:
     filled = ", ".join(
-        f"(last_value(CASE WHEN NOT {quote(f'_unchanged {name}')} THEN {{'v': {quote(name)}}} END "
+        f"(last_value(CASE WHEN NOT {quote(unchanged_mark(name))} THEN {{'v': {quote(name)}}} END "
         f"IGNORE NULLS) OVER so_far).v AS {quote(name)}"
         if name in unchanged
         else quote(name)
         for name in layout.column_names
     )
     unfilled = " OR ".join(
-        f"(last_value(CASE WHEN NOT {quote(f'_unchanged {name}')} THEN true END IGNORE NULLS) "
+        f"(last_value(CASE WHEN NOT {quote(unchanged_mark(name))} THEN true END IGNORE NULLS) "
         f"OVER so_far) IS NULL"
         for name in unchanged
     )
     return connection.execute(
         f"WITH images AS ({staged} UNION ALL {before}) "
-        f"SELECT {filled}, _position, _committed_at, _order, _operation, "
-        f"first_value(_order) OVER after AS _next_order, "
-        f"first_value(_position) OVER after AS _next_position, "
-        f"first_value(_committed_at) OVER after AS _next_committed_at, "
-        f"_operation <> {Operation.DELETE:d} AND ({unfilled or 'false'}) AS _unfilled "
-        f"FROM images WINDOW after AS (PARTITION BY {row} ORDER BY _order "
+        f"SELECT {filled}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}, "
+        f"first_value({ORDER}) OVER after AS {NEXT_ORDER}, "
+        f"first_value({POSITION}) OVER after AS {NEXT_POSITION}, "
+        f"first_value({COMMITTED_AT}) OVER after AS {NEXT_COMMITTED_AT}, "
+        f"{OPERATION} <> {Operation.DELETE:d} AND ({unfilled or 'false'}) AS {UNFILLED} "
+        f"FROM images WINDOW after AS (PARTITION BY {row} ORDER BY {ORDER} "
         f"RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), "
-        f"so_far AS (PARTITION BY {row} ORDER BY _order "
+        f"so_far AS (PARTITION BY {row} ORDER BY {ORDER} "
         f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     ).to_arrow_table()
 
 
 def unfilled_changes(images: pa.Table) -> Int64s:
     """Places in the batch of changes that leave out values of rows nothing is known of."""
-    places: Int64s = images.filter(images.column("_unfilled")).column("_order").to_numpy()
+    places: Int64s = images.filter(images.column(UNFILLED)).column(ORDER).to_numpy()
     return places

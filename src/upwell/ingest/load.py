@@ -14,8 +14,8 @@ import pyarrow as pa
 from upwell.core.protocols import Snapshot
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
-from upwell.ingest.apply import registered
 from upwell.ingest.quarantine import set_aside
+from upwell.ingest.staging import WEIGHT, registered
 from upwell.ingest.tables import captured_tables, log_name
 
 _PART = "_part"
@@ -85,8 +85,8 @@ def _replace_current(
         f"INSERT INTO {quote_table(log_name(schema.name))} BY NAME "
         f"SELECT {names}, ?::BIGINT AS _version, ? AS _position, "
         f"make_timestamptz(?::BIGINT) AS _committed_at, "
-        f"make_timestamptz(?::BIGINT) AS _received_at, _weight FROM ("
-        f"(SELECT {names}, -1 AS _weight FROM ({stored} EXCEPT ALL {loaded})) UNION ALL "
+        f"make_timestamptz(?::BIGINT) AS _received_at, {WEIGHT} AS _weight FROM ("
+        f"(SELECT {names}, -1 AS {WEIGHT} FROM ({stored} EXCEPT ALL {loaded})) UNION ALL "
         f"(SELECT {names}, 1 FROM ({loaded} EXCEPT ALL {stored})))",
         [version, snapshot.position, snapshot.taken_at_us, received_at_us],
     )

@@ -25,7 +25,10 @@ from upwell.core.protocols import (
     Transactions,
 )
 from upwell.core.schema import TableSchema
+from upwell.core.sql import literal, quote
+from upwell.ingest.staging import registered
 
+_DESCRIBED = "_described"
 _HELD_BACK = "leaves out values that did not change, of a row that was refused before"
 
 
@@ -39,7 +42,7 @@ def without_refused(
     if not change.refusals:
         return change
     operations = change.operations.copy()
-    keys = _described(change.rows.select(change.schema.key))
+    keys = _described(connection, change.rows.select(change.schema.key))
     for refusal in change.refusals:
         rows = np.flatnonzero(refusal.rows)
         operations[rows] = Operation.DELETE
@@ -68,7 +71,7 @@ def set_aside(
     version: int,
 ) -> None:
     """Put rows that a snapshot could not give into quarantine."""
-    keys = _described(pa.Table.from_batches([refused.rows]).select(schema.key))
+    keys = _described(connection, pa.Table.from_batches([refused.rows]).select(schema.key))
     connection.executemany(
         "INSERT INTO upwell.quarantine VALUES (?, ?, ?, ?, ?, ?)",
         [
@@ -89,10 +92,11 @@ def hold_back(
 
     Raises IntegrityError where none of them is: the source and the current table disagree.
     """
-    keys = _described(change.rows.select(change.schema.key))
+    keys = _described(connection, change.rows.select(change.schema.key))
     before = list(keys)
     if change.old_keys is not None:
-        for row, key in zip(change.old_key_rows.tolist(), _described(change.old_keys), strict=True):
+        old_keys = _described(connection, change.old_keys)
+        for row, key in zip(change.old_key_rows.tolist(), old_keys, strict=True):
             before[row] = key
     wanted = [before[row] for row in rows.tolist()]
     found = connection.execute(
@@ -119,6 +123,26 @@ def hold_back(
     )
 
 
-def _described(keys: pa.Table) -> list[str]:
-    """Every key as people read it: ``order_id=7, line=1``."""
-    return [", ".join(f"{name}={value}" for name, value in key.items()) for key in keys.to_pylist()]
+def _described(connection: duckdb.DuckDBPyConnection, keys: pa.Table) -> list[str]:
+    """Every key as people read it: ``order_id=7, line=1``; instants in UTC.
+
+    DuckDB writes the values: it knows infinity and years before 1, Python does not.
+    """
+    parts = ", ".join(
+        f"{literal(f'{name}=')} || coalesce(CAST({quote(name)} AS VARCHAR), 'NULL')"
+        for name in keys.column_names
+    )
+    with registered(connection, _DESCRIBED, _without_zones(keys)):
+        found = connection.execute(f"SELECT concat_ws(', ', {parts}) FROM {_DESCRIBED}").fetchall()
+    return [key for (key,) in found]
+
+
+def _without_zones(keys: pa.Table) -> pa.Table:
+    """Instants as times of UTC, so that the project's time zone does not show in their text."""
+    fields = [
+        field.with_type(pa.timestamp(field.type.unit))
+        if pa.types.is_timestamp(field.type)
+        else field
+        for field in keys.schema
+    ]
+    return keys.cast(pa.schema(fields))

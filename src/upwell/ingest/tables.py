@@ -10,9 +10,10 @@ from __future__ import annotations
 import duckdb
 import msgspec
 
-from upwell.core.errors import EnvironmentFault
+from upwell.core.errors import EnvironmentFault, GapError
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote, quote_table
+from upwell.ingest.staging import is_ours
 
 #: Columns of every change log, after those of the table.
 LOG_COLUMNS = (
@@ -37,7 +38,11 @@ def captured_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, TableSch
 
 
 def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
-    """Make a captured table's current table and change log, empty, replacing what was there."""
+    """Make a captured table's current table and change log, empty, replacing what was there.
+
+    Raises EnvironmentFault for a column named as only ours may be.
+    """
+    _refuse_our_names(schema)
     source = schema.name.partition(".")[0]
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
     for name, columns in (
@@ -59,8 +64,10 @@ def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def merged_layout(stored: TableSchema, incoming: TableSchema) -> TableSchema:
     """The layout that holds both: new columns are added, vanished ones stay and read NULL.
 
-    Raises EnvironmentFault when a column's stored type or the key changed.
+    Raises GapError when a column's stored type or the key changed, EnvironmentFault when a new
+    column is named as only ours may be.
     """
+    _refuse_our_names(incoming)
     types = {column.name: column.type for column in incoming.columns}
     for column in stored.columns:
         if types.get(column.name, column.type) != column.type:
@@ -73,6 +80,16 @@ def merged_layout(stored: TableSchema, incoming: TableSchema) -> TableSchema:
     known = set(stored.column_names)
     added = tuple(column for column in incoming.columns if column.name not in known)
     return TableSchema(stored.name, stored.columns + added, stored.key)
+
+
+def has_grown(stored: TableSchema, incoming: TableSchema) -> bool:
+    """Whether ``incoming`` is ``stored`` with nothing but columns added at its end, or none."""
+    alike = zip(stored.columns, incoming.columns, strict=False)
+    return (
+        stored.key == incoming.key
+        and len(stored.columns) <= len(incoming.columns)
+        and all((one.name, one.type) == (other.name, other.type) for one, other in alike)
+    )
 
 
 def widen(connection: duckdb.DuckDBPyConnection, stored: TableSchema, wanted: TableSchema) -> None:
@@ -93,8 +110,18 @@ def _register(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> Non
     )
 
 
-def _changed(table: str, how: str) -> EnvironmentFault:
-    return EnvironmentFault(
+def _refuse_our_names(schema: TableSchema) -> None:
+    for name in filter(is_ours, schema.column_names):
+        raise EnvironmentFault(
+            "column_name_reserved",
+            f"Following {schema.name}: names like {name} are kept for Upwell's own columns.",
+            where=f"{schema.name}.{name}",
+            next_step="Rename the column in the source, or leave the table out of upwell.yaml.",
+        )
+
+
+def _changed(table: str, how: str) -> GapError:
+    return GapError(
         "layout_changed",
         f"Following {table}: its layout changed in a way that stored rows cannot follow: {how}.",
         where=table,

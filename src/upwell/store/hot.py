@@ -12,18 +12,22 @@ repaired. One process writes; DuckDB's file lock keeps a second one out. Schemas
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
-from upwell.core.errors import EnvironmentFault, IntegrityError
+from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
 from upwell.core.sql import connect, literal
 
 #: A WAL of this size is checkpointed inside the commit that crosses it. Smaller makes the file
 #: grow by a block a commit; see docs/decisions/0003-hot-store.md.
 CHECKPOINT_AT = "16MB"
+#: Longest wait for readers whose open transactions keep the log from being folded in.
+CHECKPOINT_PATIENCE_SECONDS = 5.0
+_CHECKPOINT_PAUSE_SECONDS = 0.02
 
 
 class HotStore:
@@ -75,8 +79,31 @@ class HotStore:
             return 0
 
     def checkpoint(self) -> None:
-        """Fold the write-ahead log into the file. Not inside a transaction."""
-        self.writer.execute("CHECKPOINT")
+        """Fold the write-ahead log into the file. Not inside a transaction.
+
+        Waits for readers in the middle of something; raises Unavailable if they take too long.
+        """
+        deadline = time.monotonic() + CHECKPOINT_PATIENCE_SECONDS
+        while not self.try_checkpoint():
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    "store_busy",
+                    f"Folding the hot store's log in: for {CHECKPOINT_PATIENCE_SECONDS:.0f} s "
+                    f"somebody has been reading.",
+                    where=str(self.path),
+                    next_step="Wait for long reads (`upwell prove`, new followers) to end.",
+                )
+            time.sleep(_CHECKPOINT_PAUSE_SECONDS)
+
+    def try_checkpoint(self) -> bool:
+        """As ``checkpoint``, at once or not at all: False where an open transaction forbids it."""
+        try:
+            self.writer.execute("CHECKPOINT")
+        except duckdb.TransactionException as error:
+            if "Cannot CHECKPOINT" not in str(error):
+                raise
+            return False
+        return True
 
     def close(self) -> None:
         self.writer.close()

@@ -51,6 +51,7 @@ class Database:
         snapshot = self.source(*tables).snapshot()
         for table in self.sources[-1].tables:
             list(snapshot.read(table.name))
+        snapshot.keep()
         snapshot.close()
         return snapshot.position
 

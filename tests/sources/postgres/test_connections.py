@@ -38,6 +38,7 @@ def capture(url: str, slot: str) -> None:
         snapshot = source.snapshot()
         replica = Replica()
         replica.load(snapshot, source.tables[0])
+        snapshot.keep()
         snapshot.close()
         stream = source.stream(snapshot.position)
         connection.execute("update a set t = repeat('y', id)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
+import psycopg
 import pytest
 
 from upwell.core.errors import EnvironmentFault, GapError, Unavailable, UpwellError, UsageError
@@ -144,14 +146,50 @@ def test_missing_rights_are_named_one_by_one(database: Database) -> None:
         forget_role(database)
 
 
-def test_a_snapshot_not_read_to_its_end_leaves_no_slot(database: Database) -> None:
-    database.run("create table a (id int primary key); create table b (id int primary key)")
-    database.run("insert into a values (1); insert into b values (1)")
-    snapshot = database.source("a", "b").snapshot()
-    list(snapshot.read("shop.a"))
-    assert slots(database) == 1
-    snapshot.close()
-    assert slots(database) == 0
+def test_a_snapshot_read_to_its_end_leaves_no_slot_unless_it_is_kept(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    for is_kept in (False, True):
+        snapshot = database.source("a").snapshot()
+        list(snapshot.read("shop.a"))
+        assert slots(database) == 1
+        if is_kept:
+            snapshot.keep()
+        snapshot.close()
+        assert slots(database) == is_kept
+
+
+def test_a_slot_of_another_plugin_or_database_is_never_dropped(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    source = database.source("a")
+    with psycopg.connect(database.server.url, autocommit=True) as elsewhere:
+        for create in (
+            f"select pg_create_physical_replication_slot('{database.slot}')",
+            f"select pg_create_logical_replication_slot('{database.slot}', 'test_decoding')",
+            f"select pg_create_logical_replication_slot('{database.slot}', 'pgoutput')",
+        ):
+            elsewhere.execute(create.encode())
+            error = error_of(source.snapshot)
+            assert (type(error), error.code) == (EnvironmentFault, "slot_of_another")
+            assert "rename the project" in error.next_step
+            assert slots(database) == 1
+            elsewhere.execute("select pg_drop_replication_slot(%s)", [database.slot])
+
+
+@pytest.mark.parametrize(
+    "column", ['"Name" int, name int', "_weight int", '"_Version" int', "_position int"]
+)
+def test_a_column_that_the_store_could_not_tell_apart_is_refused(
+    database_18: Database, column: str
+) -> None:
+    database_18.run(f"create table a (id int primary key, {column})")
+    error = error_of(lambda: database_18.source("a").tables)
+    assert (type(error), error.code) == (EnvironmentFault, "column_name_taken")
+    assert "RENAME COLUMN" in error.next_step
+
+
+def test_columns_that_differ_in_more_than_ascii_case_are_captured(database_18: Database) -> None:
+    database_18.run('create table a (id int primary key, "É" int, "é" int)')
+    assert database_18.source("a").tables[0].column_names == ("id", "É", "é")
 
 
 def test_tables_of_a_snapshot_are_read_one_after_another(database_18: Database) -> None:
@@ -174,6 +212,7 @@ def test_a_new_snapshot_replaces_the_slot_of_the_one_before(database: Database) 
     snapshot: PostgresSnapshot = database.source("a").snapshot()
     assert snapshot.position > first
     assert [batch.num_rows for batch in snapshot.read("shop.a")] == [1]
+    snapshot.keep()
     snapshot.close()
     assert slots(database) == 1
 
@@ -186,9 +225,13 @@ def test_a_slot_in_use_is_refused_naming_its_user(
     position = database.start("a")
     database.source("a").stream(position)
     other = database.source("a")
-    for act in (other.snapshot, lambda: other.stream(position)):
+    acts: list[tuple[Callable[[], object], type[UpwellError]]] = [
+        (other.snapshot, EnvironmentFault),
+        (lambda: other.stream(position), Unavailable),
+    ]
+    for act, kind in acts:
         error = error_of(act)
-        assert (type(error), error.code) == (EnvironmentFault, "slot_active")
+        assert (type(error), error.code) == (kind, "slot_active")
         assert database.slot in error.what
         assert "server process" in error.where
 
@@ -257,7 +300,7 @@ def test_another_database_under_the_same_address_is_refused(database: Database) 
             assert error_of(partial(source.stream, position)).code == "another_database"
 
 
-def test_a_key_dropped_while_following_is_an_error_with_the_way_back(database: Database) -> None:
+def test_a_key_dropped_while_following_is_a_gap_with_the_way_back(database: Database) -> None:
     database.run("create table a (id int primary key, n int)")
     stream = database.source("a").stream(database.start("a"))
     database.run("alter table a drop constraint a_pkey; insert into a values (1, 1)")
@@ -267,7 +310,7 @@ def test_a_key_dropped_while_following_is_an_error_with_the_way_back(database: D
             stream.poll(5)
 
     error = error_of(follow)
-    assert error.code == "replica_identity_lost"
+    assert (type(error), error.code) == (GapError, "layout_changed")
     assert "PRIMARY KEY" in error.next_step.upper()
 
 
@@ -291,8 +334,15 @@ def test_a_server_that_ends_the_connection_makes_the_source_unavailable(
 
 
 def test_slot_names_are_made_of_what_postgresql_allows() -> None:
-    assert slot_name("My Shop", "eu-west") == "upwell_my_shop_eu_west"
+    assert slot_name("shop", "eu_west") == "upwell_shop_eu_west"
+    assert re.fullmatch(r"upwell_my_shop_eu_west_[0-9a-f]{8}", slot_name("My Shop", "eu-west"))
     assert len(slot_name("x" * 80, "y")) == 63
+
+
+def test_slot_names_that_were_changed_stay_apart() -> None:
+    assert slot_name("eu-west", "s") != slot_name("eu.west", "s")
+    assert slot_name("Shop", "s") != slot_name("shop", "s")
+    assert slot_name("x" * 80, "y") != slot_name("x" * 80, "z")
 
 
 def test_an_unreadable_table_is_refused_before_anything_is_set_up(database_18: Database) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from upwell.core.position import Position
 from upwell.core.protocols import SourceBatch, TableChanges, Truncation
+from upwell.sources.postgres import PostgresSource
 from upwell.sources.postgres.checksum import row_checksums, wal_position
+from upwell.sources.postgres.completeness import SourceClock
 from upwell.sources.postgres.stream import PostgresStream
 
 from .conftest import Database
@@ -73,20 +75,20 @@ def test_a_new_layout_inside_a_transaction_starts_new_changes(database: Database
     stream = database.source("a").stream(database.start("a"))
     database.run(
         "begin; insert into a values (1, 10); alter table a add y text;"
-        "insert into a values (2, 20, 'why'); alter table a drop x;"
-        "insert into a values (3, 'no x'); commit"
+        "insert into a values (2, 20, 'why'); alter table a add z int;"
+        "insert into a values (3, 30, 'so', 9); commit"
     )
     changes = changes_of(gather(stream, database))
     assert [change.schema.column_names for change in changes] == [
         ("id", "x"),
         ("id", "x", "y"),
-        ("id", "y"),
+        ("id", "x", "y", "z"),
     ]
     rows = [change.rows.to_pylist() for change in changes if isinstance(change, TableChanges)]
     assert rows == [
         [{"id": 1, "x": 10}],
         [{"id": 2, "x": 20, "y": "why"}],
-        [{"id": 3, "y": "no x"}],
+        [{"id": 3, "x": 30, "y": "so", "z": 9}],
     ]
 
 
@@ -177,6 +179,7 @@ def test_rows_of_inheriting_tables_belong_to_neither_snapshot_nor_stream(
     source = database.source("a")
     snapshot = source.snapshot()
     rows = [row for batch in snapshot.read("shop.a") for row in batch.to_pylist()]
+    snapshot.keep()
     snapshot.close()
     stream = source.stream(snapshot.position)
     database.run("insert into child values (3); insert into a values (4)")
@@ -194,6 +197,7 @@ def test_a_table_of_another_schema_has_its_schema_in_its_name(database: Database
     snapshot = source.snapshot()
     assert source.tables[0].name == 'shop.sales__Odd "name%'
     assert [batch.num_rows for batch in snapshot.read(source.tables[0].name)] == [1]
+    snapshot.keep()
     snapshot.close()
     stream = source.stream(snapshot.position)
     database.run('insert into sales."Odd ""name%" values (2)')
@@ -211,6 +215,7 @@ def test_generated_columns_are_left_out_of_snapshot_and_stream_alike(database: D
     snapshot = source.snapshot()
     assert source.tables[0].column_names == ("id",)
     assert [batch.schema.names for batch in snapshot.read("shop.a")] == [["id"]]
+    snapshot.keep()
     snapshot.close()
     stream = source.stream(snapshot.position)
     database.run("insert into a values (2)")
@@ -313,6 +318,7 @@ def test_snapshot_and_stream_join_without_gap_or_double_while_others_write(
             pass
         snapshot = source.snapshot()
         replica.load(snapshot, source.tables[0])
+        snapshot.keep()
         snapshot.close()
         loaded = len(replica.rows["shop.a"])
         while count(database) < loaded + 300:
@@ -376,3 +382,52 @@ def test_a_lost_clock_connection_stops_time_but_not_the_stream(database_18: Data
     replica = Replica()
     replica.follow(stream, lambda batch: bool(batch.changes))
     assert len(replica.rows["shop.a"]) == 1
+
+
+def test_our_clock_is_compared_with_the_sources_before_the_first_batch(
+    database_18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour_us = 3_600_000_000
+    database_18.run("create table a (id int primary key)")
+    position = database_18.start("a")
+    source = PostgresSource(
+        "shop",
+        database_18.url,
+        ["a"],
+        slot=database_18.slot,
+        now_us=lambda: time.time_ns() // 1000 + hour_us,
+    )
+    database_18.sources.append(source)
+    database_18.run("insert into a values (1)")
+    monkeypatch.setattr(SourceClock, "_run", lambda _: None)  # the thread is late
+    batch = source.stream(position).poll(10)
+    assert batch is not None
+    assert abs(batch.clock_skew_us - hour_us) < 5_000_000
+
+
+def test_a_snapshot_is_dated_by_the_sources_clock(database_18: Database) -> None:
+    def clock() -> int:
+        value = database_18.value(
+            "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
+        )
+        assert isinstance(value, int)
+        return value
+
+    database_18.run("create table a (id int primary key)")
+    source = PostgresSource("shop", database_18.url, ["a"], slot=database_18.slot, now_us=lambda: 0)
+    before_us = clock()
+    snapshot = source.snapshot()
+    snapshot.close()
+    assert before_us <= snapshot.taken_at_us <= clock()
+
+
+def test_turning_to_text_acknowledges_no_more_than_before(database: Database) -> None:
+    database.run("create table a (id int primary key)")
+    start = database.start("a")
+    stream = database.source("a").stream(start)
+    database.run("insert into a values (1)")
+    gather(stream, database)  # given, but not acknowledged
+    database.run("alter table a add span interval; insert into a values (2, '1 day')")
+    assert gather(stream, database)
+    stream.close()  # sends a last status
+    assert confirmed(database) == start

@@ -95,7 +95,7 @@ class Follower:
         touched = self._replica.receive(message)
         if isinstance(message, VersionEnd):
             through_us = _complete_through_us(message.times)
-            self._standing = Standing(message.version, through_us)
+            self._standing = Standing(message.version, through_us, message.trouble)
             self._visible(message, touched)
         elif isinstance(message, Heartbeat):
             self._standing = replace(

@@ -32,13 +32,21 @@ _THREADS_END_SECONDS = 0.05
 Ready = Callable[[str], None]
 
 
-def serve(app: Starlette, host: str, port: int, *, ready: Ready | None = None) -> None:
+def serve(
+    app: Starlette,
+    host: str,
+    port: int,
+    *,
+    ready: Ready | None = None,
+    stopped: threading.Event | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Runs in the main thread.
 
-    ``port`` 0 takes a free one. Raises EnvironmentFault when the port is taken, UsageError when
-    ``host`` is not of this machine's loopback.
+    ``port`` 0 takes a free one. ``stopped`` is looked at once signals are ours. Raises
+    EnvironmentFault when the port is taken, UsageError when ``host`` is not of this machine's
+    loopback.
     """
-    asyncio.run(_serve_until_signal(app, host, port, ready))
+    asyncio.run(_serve_until_signal(app, host, port, ready, stopped or threading.Event()))
 
 
 async def serve_until(
@@ -75,11 +83,15 @@ async def serve_until(
     await asyncio.sleep(_THREADS_END_SECONDS)
 
 
-async def _serve_until_signal(app: Starlette, host: str, port: int, ready: Ready | None) -> None:
+async def _serve_until_signal(
+    app: Starlette, host: str, port: int, ready: Ready | None, stopped: threading.Event
+) -> None:
     stop = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if stopped.is_set():  # the signal came before these handlers did
+        return
     await serve_until(app, host, port, stop, ready=ready)
 
 

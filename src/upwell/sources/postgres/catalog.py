@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from upwell.core.errors import EnvironmentFault, UpwellError, UsageError
+from upwell.core.sql import quote
 from upwell.sources.postgres.datatypes import TEXT_OID, Aliases, data_type
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable, split_name, sql_name
 
@@ -24,6 +25,7 @@ _RELATIONS: LiteralString = """
            c.relkind::text as kind, c.relpersistence::text as persistence,
            c.relispartition as is_partition, c.relreplident::text as identity,
            row_security_active(c.oid) as hides_rows,
+           coalesce(pg_relation_filenode(c.oid), 0)::bigint as file,
            has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT')
                as is_readable,
            coalesce((select array_agg(a.attname::text order by k.place)
@@ -46,7 +48,8 @@ _RELATIONS: LiteralString = """
 """
 _COLUMNS: LiteralString = """
     select attrelid::bigint as oid, attname as name, atttypid::bigint as type,
-           atttypmod as modifier, not attnotnull as nullable
+           atttypmod as modifier, not attnotnull as nullable, attnum::int as number,
+           atthasmissing as is_filled, atthasdef or attidentity <> '' as has_default
       from pg_attribute
      where attrelid = any (%s::oid[]) and attnum > 0 and not attisdropped and attgenerated = ''
      order by attrelid, attnum
@@ -76,6 +79,8 @@ _NAMES: LiteralString = """
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'r' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 """
+#: What stands beside the source's own columns where changes are kept.
+_OUR_COLUMNS = (b"_version", b"_position", b"_committed_at", b"_received_at", b"_weight")
 _KINDS = {
     "p": "a partitioned table",
     "v": "a view",
@@ -104,6 +109,7 @@ class _Relation:
     is_partition: bool
     identity: str
     hides_rows: bool
+    file: int
     is_readable: bool
     key: list[str]
     is_deferrable: bool
@@ -117,6 +123,9 @@ class _Attribute:
     type: int
     modifier: int
     nullable: bool
+    number: int
+    is_filled: bool
+    has_default: bool
 
 
 def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[str]) -> Catalog:
@@ -134,7 +143,17 @@ def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[st
     cursor = connection.cursor(row_factory=class_row(_Attribute))
     for row in cursor.execute(_COLUMNS, [list(columns)]):
         kind = data_type(row.type, row.modifier, aliases)
-        columns[row.oid].append(CapturedColumn(row.name, kind, row.nullable))
+        columns[row.oid].append(
+            CapturedColumn(
+                name=row.name,
+                type=kind,
+                nullable=row.nullable,
+                number=row.number,
+                declared=(row.type, row.modifier),
+                is_filled=row.is_filled,
+                has_default=row.has_default,
+            )
+        )
     tables = tuple(
         CapturedTable(
             oid=relation.oid,
@@ -143,10 +162,29 @@ def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[st
             name=sql_name(source, name),
             columns=tuple(columns[relation.oid]),
             key=tuple(relation.key),
+            file=relation.file,
         )
         for name, relation in zip(names, relations, strict=True)
     )
+    for table in tables:
+        _require_own_names(table)
     return Catalog(tables, aliases)
+
+
+def _require_own_names(table: CapturedTable) -> None:
+    """DuckDB takes ``Name`` and ``name`` for one column; ours beside them have names too."""
+    name = f"{table.namespace}.{table.relation}"
+    taken = dict.fromkeys(_OUR_COLUMNS, "a column that Upwell adds")
+    for column in table.columns:
+        folded = column.name.encode().lower()  # ASCII letters alone, as DuckDB does
+        if folded in taken:
+            raise EnvironmentFault(
+                "column_name_taken",
+                f"{name} has a column {column.name}, which could not be told from {taken[folded]}",
+                where=name,
+                next_step=f"ALTER TABLE {table.quoted} RENAME COLUMN {quote(column.name)} TO …",
+            )
+        taken[folded] = f"its column {column.name}"
 
 
 def _relation(connection: psycopg.Connection, name: str) -> _Relation:

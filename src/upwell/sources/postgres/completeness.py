@@ -40,6 +40,15 @@ class Reading:
     skew_us: int
 
 
+def read_clock(connection: psycopg.Connection, now_us: Callable[[], int]) -> Reading:
+    """One reading; the source's clock is taken to have been read midway."""
+    asked_us = now_us()
+    row = connection.execute(_READ).fetchone()
+    answered_us = now_us()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return Reading(lsn_of(row[0]), row[1], (asked_us + answered_us) // 2 - row[1])
+
+
 class SourceClock:
     """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each."""
 
@@ -78,12 +87,7 @@ class SourceClock:
 
     def _read_until_closing(self, connection: psycopg.Connection) -> None:
         while not self._closing.is_set():
-            asked_us = self._now_us()
-            row = connection.execute(_READ).fetchone()
-            answered_us = self._now_us()
-            if row is not None:
-                skew_us = (asked_us + answered_us) // 2 - row[1]
-                reading = Reading(lsn_of(row[0]), row[1], skew_us)
-                self._readings.append(reading)
-                self._noticed(reading)
+            reading = read_clock(connection, self._now_us)
+            self._readings.append(reading)
+            self._noticed(reading)
             self._closing.wait(READING_SECONDS)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from upwell.core.errors import EnvironmentFault
+from upwell.core.errors import GapError
 from upwell.core.schema import Column, TableSchema
 from upwell.sources.postgres.datatypes import Aliases, DataType, data_type
+from upwell.sources.postgres.replication import START_ANEW
 from upwell.sources.postgres.tables import CapturedTable
 
 
@@ -25,8 +26,8 @@ def parse_layout(message: bytes, table: CapturedTable, aliases: Aliases) -> Layo
     """A Relation message of ``table``. A malformed one raises ValueError, IndexError or
     ``struct.error``.
 
-    Key and NULL-ability come from the catalogue. Raises ``EnvironmentFault`` when the stream no
-    longer carries the key: its rows could not be told apart.
+    Key and NULL-ability come from the catalogue. Raises ``GapError`` when the stream no longer
+    carries the key: its rows could not be told apart.
     """
     _, at = _name(message, 5)
     _, at = _name(message, at)
@@ -58,12 +59,11 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
     return message[at:end].decode(), end + 1
 
 
-def _key_lost(table: CapturedTable) -> EnvironmentFault:
-    return EnvironmentFault(
-        "replica_identity_lost",
+def _key_lost(table: CapturedTable) -> GapError:
+    return GapError(
+        "layout_changed",
         f"the log no longer carries the key of {table.name} ({', '.join(table.key)}): "
         "its primary key or replica identity was changed",
         where=table.quoted,
-        next_step="restore the primary key and REPLICA IDENTITY DEFAULT, "
-        "then take a new snapshot of the source",
+        next_step=f"restore the primary key and REPLICA IDENTITY DEFAULT; then {START_ANEW}",
     )

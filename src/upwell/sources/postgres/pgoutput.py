@@ -13,7 +13,7 @@ every column. Every length is checked before it is followed; what contradicts th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,10 @@ class _Messages:
 
 
 class Decoder:
-    """The state of one stream: bytes not yet released, and the layouts the server announced."""
+    """The state of one stream: bytes not yet released, and the layouts the server announced.
+
+    ``admit`` is asked about each; what it raises leaves ``take`` before any row is given.
+    """
 
     def __init__(
         self,
@@ -82,10 +85,12 @@ class Decoder:
         start_lsn: int,
         *,
         batch_bytes: int = BATCH_BYTES,
+        admit: Callable[[Layout], None] = lambda _: None,
     ) -> None:
         self._tables = {table.oid: table for table in tables}
         self._aliases = aliases
         self._batch_bytes = batch_bytes
+        self._admit = admit
         self._layouts: dict[int, Layout] = {}
         self._buffer = ByteBuffer()
         self._walked = 0  # bytes whose messages are known
@@ -246,7 +251,10 @@ class Decoder:
         for index in np.flatnonzero((types == _RELATION) | (types == _TRUNCATE)).tolist():
             if types[index] == _RELATION:
                 layout = self._announced(messages, index)
-                if layout is not None and layout != self._layouts.get(layout.oid):
+                if layout is None:
+                    continue
+                self._admit(layout)
+                if layout != self._layouts.get(layout.oid):
                     close(layout.oid, index)
                     self._layouts[layout.oid] = layout
                 continue

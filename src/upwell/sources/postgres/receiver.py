@@ -64,6 +64,11 @@ class Receiver:
         self._thread = threading.Thread(target=self._run, name="upwell-receiver", daemon=True)
         self._thread.start()
 
+    @property
+    def acknowledged(self) -> int:
+        """Everything before this LSN has been acknowledged."""
+        return self._acknowledged
+
     def take(self, most_bytes: int) -> bytes:
         """What has arrived, in whole reads, up to about ``most_bytes``."""
         with self._arrived:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from upwell.core.errors import EnvironmentFault, GapError
+from upwell.core.errors import EnvironmentFault, GapError, Unavailable
 from upwell.core.position import Position
 from upwell.core.sql import literal, quote
 from upwell.sources.postgres.catalog import Catalog
@@ -129,9 +129,20 @@ def require_published(connection: psycopg.Connection, publication: str, catalog:
 
 
 def drop_slot(connection: psycopg.Connection, slot: str) -> None:
-    """Drop our own slot where there is one. Raises if somebody follows it at this moment."""
-    found = _released(connection, slot)
-    if found is not None:
+    """Drop our own slot where there is one.
+
+    Raises if somebody follows it at this moment, or if it is not ours: slots are named across all
+    databases of a server, and what follows a foreign one could not go on.
+    """
+    found = _find(connection, slot)
+    if found is not None and not _is_ours(connection, found):
+        raise EnvironmentFault(
+            "slot_of_another",
+            f"replication slot {slot} is not ours: it is {_kind(found)}",
+            where=slot,
+            next_step="rename the project: its name is in the name of its slots",
+        )
+    if _released(connection, slot, EnvironmentFault) is not None:
         connection.execute("select pg_drop_replication_slot(%s)", [slot])
 
 
@@ -149,14 +160,15 @@ def create_slot(channel: Channel, slot: str, server_version: int) -> CreatedSlot
 
 
 def require_slot(connection: psycopg.Connection, slot: str, position: Position) -> None:
-    """Raise unless the slot is free and still has everything from ``position`` on."""
-    found = _released(connection, slot)
+    """Raise unless the slot is free and still has everything from ``position`` on.
+
+    A slot in use is ``Unavailable``: it is often our own connection of before, not given up yet.
+    """
+    found = _released(connection, slot, Unavailable)
     if found is None:
         raise _gap("slot_missing", f"replication slot {slot} is gone, and with it the log", slot)
-    database = connection.info.dbname
-    if found.plugin != "pgoutput" or found.database != database:
-        what = f"replication slot {slot} is of {found.plugin} on database {found.database}"
-        raise _gap("slot_foreign", what, slot)
+    if not _is_ours(connection, found):
+        raise _gap("slot_foreign", f"replication slot {slot} is {_kind(found)}", slot)
     if found.wal_status == "lost" or found.confirmed is None:
         what = f"replication slot {slot} fell too far behind: the server has discarded its log"
         raise _gap("slot_lost", what, slot)
@@ -178,17 +190,35 @@ def start_replication(
     )
 
 
-def _released(connection: psycopg.Connection, slot: str) -> _Slot | None:
-    """The slot once nobody follows it; a connection that just ended gets a moment to be noticed."""
-    deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
+def _find(connection: psycopg.Connection, slot: str) -> _Slot | None:
     cursor = connection.cursor(row_factory=class_row(_Slot))
+    return cursor.execute(_SLOT, [slot]).fetchone()
+
+
+def _is_ours(connection: psycopg.Connection, found: _Slot) -> bool:
+    return found.plugin == "pgoutput" and found.database == connection.info.dbname
+
+
+def _kind(found: _Slot) -> str:
+    if found.plugin is None:
+        return "a physical slot"
+    return f"of {found.plugin} on database {found.database}"
+
+
+def _released(
+    connection: psycopg.Connection, slot: str, failure: type[EnvironmentFault | Unavailable]
+) -> _Slot | None:
+    """The slot once nobody follows it; a connection that just ended gets a moment to be noticed,
+    then ``failure`` says who it is.
+    """
+    deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
     while True:
-        found = cursor.execute(_SLOT, [slot]).fetchone()
+        found = _find(connection, slot)
         if found is None or found.active_pid is None:
             return found
         if time.monotonic() > deadline:
             follower = f"{found.application or 'a client'} from {found.client or 'this machine'}"
-            raise EnvironmentFault(
+            raise failure(
                 "slot_active",
                 f"replication slot {slot} is followed by another process: {follower}",
                 where=f"server process {found.active_pid}",

@@ -131,6 +131,9 @@ def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellErro
     if sqlstate == "55P03":
         next_step = "something holds a lock on the table; try again when it is done"
         return Unavailable("source_locked", said, where=where, next_step=next_step)
+    if sqlstate == "55006":
+        next_step = "stop the other engine; each project needs a slot of its own"
+        return Unavailable("slot_active", said, where=where, next_step=next_step)
     if sqlstate == "53400":
         next_step = "raise max_replication_slots or max_wal_senders, or drop an unused slot"
         return EnvironmentFault("slots_exhausted", said, where=where, next_step=next_step)

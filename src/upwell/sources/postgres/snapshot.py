@@ -1,9 +1,9 @@
 """All captured tables as they stood when the slot was created.
 
 The slot's creation exports a snapshot; a second, ordinary connection adopts it and copies the
-tables out. What the slot then streams begins exactly where this snapshot ends. Unless every table
-was read to its end, closing drops the slot again: nothing would follow it, and the server would
-keep its log for ever.
+tables out. What the slot then streams begins exactly where this snapshot ends. Unless ``keep``
+was called, closing drops the slot again: nothing would follow it, and the server would keep its
+log for ever.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class PostgresSnapshot:
         self._position = position_of(slot.lsn)
         self._taken_at_us = taken_at_us
         self._tables = {table.name: table for table in following.catalog.tables}
-        self._unread = set(self._tables)
         self._refused: dict[str, Sequence[RefusedRows]] = {}
         self._is_copying = False
+        self._is_kept = False
         self._is_closed = False
 
     @property
@@ -79,19 +79,22 @@ class PostgresSnapshot:
             where = address(self._following.url)
             raise fault(f"copy table {table}", notice.sqlstate, notice.message, where)
         self._refused[table] = tuple(decoder.refused)
-        self._unread.discard(table)
 
     def refusals(self, table: str) -> Sequence[RefusedRows]:
         """The rows of a table, read to its end, that cannot be stored; they go to quarantine."""
         return self._refused.get(table, ())
 
+    def keep(self) -> None:
+        """The rows are committed: the slot stays, for the stream to follow."""
+        self._is_kept = True
+
     def close(self) -> None:
-        """Let go of the source; without a whole snapshot the slot goes too."""
+        """Let go of the source; unless it was kept, the slot goes too."""
         if self._is_closed:
             return
         self._is_closed = True
         self._channel.close()
-        if self._unread:
+        if not self._is_kept:
             with session(self._following.url, read_only=False) as connection:
                 drop_slot(connection, self._following.slot)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Callable, Sequence
 
 from upwell.core.errors import EnvironmentFault, GapError
@@ -11,6 +12,7 @@ from upwell.core.position import BEGINNING, Position
 from upwell.core.schema import TableSchema
 from upwell.sources.postgres.catalog import Catalog, read_catalog
 from upwell.sources.postgres.channel import open_channel
+from upwell.sources.postgres.drift import KnownLayouts
 from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.replication import START_ANEW
 from upwell.sources.postgres.session import address, session
@@ -48,6 +50,7 @@ class PostgresSource:
         self._expected_system_id = expected_system_id
         self._now_us = now_us
         self._catalog: Catalog | None = None
+        self._layouts: KnownLayouts | None = None
         self._streams: list[PostgresStream] = []
 
     @property
@@ -71,11 +74,13 @@ class PostgresSource:
 
     def snapshot(self) -> PostgresSnapshot:
         """See ``core.protocols.Source.snapshot``."""
-        following = self._following()
-        return take_snapshot(following)
+        self._layouts = None  # whatever the tables are like now, all rows will be so
+        return take_snapshot(self._following())
 
     def stream(self, position: Position) -> PostgresStream:
-        """See ``core.protocols.Source.stream``. Raises ``GapError`` if the log is gone."""
+        """See ``core.protocols.Source.stream``. Raises ``GapError`` if the log is gone, or
+        if what it has for us no longer fits the rows given before: see ``drift``.
+        """
         if position == BEGINNING:
             raise GapError(
                 "no_snapshot",
@@ -99,7 +104,10 @@ class PostgresSource:
         with session(self._url) as connection:
             require_fit(connection, slot=self._slot, publication=self._publication)
         catalog = self._introspect()
-        return Following(self._url, self._slot, self._publication, catalog)
+        if self._layouts is None:
+            self._layouts = KnownLayouts(self._name, self._url, catalog)
+        self._layouts.admit_catalog(catalog)
+        return Following(self._url, self._slot, self._publication, catalog, self._layouts)
 
     def _introspect(self) -> Catalog:
         with session(self._url) as connection:
@@ -121,5 +129,13 @@ class PostgresSource:
 
 
 def slot_name(project: str, source: str) -> str:
-    """The slot and publication of a project's source: ``upwell_shop_shop``, at most 63 letters."""
-    return re.sub(r"[^a-z0-9_]", "_", f"upwell_{project}_{source}".lower())[:_LONGEST_NAME]
+    """The slot and publication of a project's source: ``upwell_shop_shop``, at most 63 letters.
+
+    A name that had to be changed ends in a checksum of what it was: others may be changed alike.
+    """
+    wanted = f"upwell_{project}_{source}"
+    allowed = re.sub(r"[^a-z0-9_]", "_", wanted.lower())
+    if allowed == wanted and len(allowed) <= _LONGEST_NAME:
+        return allowed
+    checksum = f"_{zlib.crc32(wanted.encode()):08x}"
+    return allowed[: _LONGEST_NAME - len(checksum)] + checksum

@@ -20,7 +20,8 @@ from upwell.core.protocols import SourceBatch, Transactions
 from upwell.sources.postgres.catalog import Catalog
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.columns import BinaryUnsupportedError
-from upwell.sources.postgres.completeness import Reading, SourceClock
+from upwell.sources.postgres.completeness import Reading, SourceClock, read_clock
+from upwell.sources.postgres.drift import KnownLayouts
 from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
 from upwell.sources.postgres.receiver import STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
@@ -46,6 +47,7 @@ class Following:
     slot: str
     publication: str
     catalog: Catalog
+    layouts: KnownLayouts
 
 
 class PostgresStream:
@@ -58,12 +60,11 @@ class PostgresStream:
         self._now_us = now_us
         self._position = position
         self._complete_through_us = 0
-        self._skew_us = 0
         self._given_at = time.monotonic()
         has_binary = all(
             column.type.has_binary for table in following.catalog.tables for column in table.columns
         )
-        self._receiver, self._decoder = self._open(binary=has_binary)
+        self._receiver, self._decoder = self._open(lsn_of(position), binary=has_binary)
         self._clock = SourceClock(following.url, noticed=self._ask_for, now_us=now_us)
 
     def poll(self, timeout_seconds: float) -> SourceBatch | None:
@@ -88,12 +89,16 @@ class PostgresStream:
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, *, binary: bool) -> tuple[Receiver, Decoder]:
+    def _open(self, acknowledged: int, *, binary: bool) -> tuple[Receiver, Decoder]:
+        """Begin at our position. What was given up to there may not be safe yet: the server is
+        told ``acknowledged`` and no more.
+        """
         following = self._following
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
             require_published(connection, following.publication, following.catalog)
             require_slot(connection, following.slot, self._position)
+            self._skew_us = read_clock(connection, self._now_us).skew_us
             status_seconds = _status_seconds(connection.execute(_SENDER_TIMEOUT).fetchone())
         channel = open_channel(following.url, replication=True, application=following.slot)
         try:
@@ -101,13 +106,16 @@ class PostgresStream:
         except UpwellError:
             channel.close()
             raise
-        receiver = Receiver(channel, lsn, status_seconds=status_seconds, now_us=self._now_us)
-        return receiver, Decoder(following.catalog.tables, following.catalog.aliases, lsn)
+        receiver = Receiver(
+            channel, acknowledged, status_seconds=status_seconds, now_us=self._now_us
+        )
+        catalog, admit = following.catalog, following.layouts.admit
+        return receiver, Decoder(catalog.tables, catalog.aliases, lsn, admit=admit)
 
     def _reopen_as_text(self) -> None:
         """A value came in binary that we read only as text: the same log again, as text."""
         self._receiver.close()
-        self._receiver, self._decoder = self._open(binary=False)
+        self._receiver, self._decoder = self._open(self._receiver.acknowledged, binary=False)
 
     def _ask_for(self, reading: Reading) -> None:
         """The clock's thread calls this: the server tells how far it has read, and poll looks."""

@@ -16,6 +16,10 @@ class CapturedColumn:
     name: str
     type: DataType
     nullable: bool
+    number: int  # its place in the catalogue, never used again for another
+    declared: tuple[int, int]  # type and modifier as the catalogue has them
+    is_filled: bool  # added with a value that stands for all rows that were there before
+    has_default: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class CapturedTable:
     name: str
     columns: tuple[CapturedColumn, ...]
     key: tuple[str, ...]
+    file: int  # another one after every rewrite of the table
 
     @property
     def schema(self) -> TableSchema:
