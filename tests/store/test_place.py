@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +13,13 @@ import pytest
 from upwell.core.errors import EnvironmentFault
 from upwell.store import place as state_place
 from upwell.store.place import StatePlace
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder of a short name, as a socket's path must be; pytest's own may be too long."""
+    with tempfile.TemporaryDirectory(prefix="u-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from upwell.core.errors import GapError
 from upwell.core.protocols import TableChanges
-from upwell.sources.postgres.replication import START_ANEW
+from upwell.sources.postgres.drift import READ_ANEW
 
 from .conftest import Database
 from .replica import error_of
@@ -59,7 +59,7 @@ def test_a_change_that_old_rows_did_not_see_is_a_gap_before_its_first_row(
     error = error_of(lambda: gather(stream, database_18))
     assert (type(error), error.code) == (GapError, "layout_changed")
     assert how in error.what
-    assert START_ANEW in error.next_step
+    assert READ_ANEW in error.next_step
 
 
 @pytest.mark.parametrize(
