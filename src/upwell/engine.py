@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
 RETRY_SECONDS = (0.1, 5.0)
-#: Versions begin at least this far apart, and no more than half of the time is spent on them, as
+#: Versions begin at least this far apart, and no more than two thirds of the time is spent on them, as
 #: long as nobody waits longer than the second figure: a version costs the same for one change or
 #: a hundred. After a pause the first change is taken in at once.
 VERSION_SECONDS = (0.05, 0.25)
@@ -202,7 +202,7 @@ class Engine:
         following.position = batch.position
         following.committed_position, following.committed_at = batch.position, begun
         least, most = VERSION_SECONDS
-        self._next_version_at = begun + min(max(least, 2 * (time.monotonic() - begun)), most)
+        self._next_version_at = begun + min(max(least, 1.5 * (time.monotonic() - begun)), most)
         assert following.stream is not None  # noqa: S101 - it gave the batch
         with contextlib.suppress(Unavailable):  # the next poll meets the loss, and handles it
             following.stream.acknowledge(batch.position)
