@@ -49,9 +49,9 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
 RETRY_SECONDS = (0.1, 5.0)
-#: Versions begin at least this far apart, and no more than two thirds of the time is spent on them, as
-#: long as nobody waits longer than the second figure: a version costs the same for one change or
-#: a hundred. After a pause the first change is taken in at once.
+#: Versions begin at least this far apart, and no more than two thirds of the time is spent on
+#: them, as long as nobody waits longer than the second figure: a version costs the same for one
+#: change or a hundred. After a pause the first change is taken in at once.
 VERSION_SECONDS = (0.05, 0.25)
 #: An idle source's position is committed, and so acknowledged, this often.
 IDLE_COMMIT_SECONDS = 10.0
