@@ -41,9 +41,89 @@ SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_a0", "a"._weight AS "_weight" FROM (S
 ) GROUP BY "_g0" HAVING "_rows" <> 0 OR "_n0" <> 0 OR "_s0" <> 0
 SELECT *, CASE WHEN "_n0" > 0 THEN "_s0" END AS _new1, CASE WHEN "_n0_was" > 0 THEN "_s0_was" END AS _old1, "_rows" AS _new2, "_rows_was" AS _old2, ("_rows" > 0 AND coalesce("_rows" > 1, FALSE)) AS _shows, (_rowid IS NOT NULL AND coalesce("_rows_was" > 1, FALSE)) AS _showed, (CASE WHEN "_n0" > 0 THEN "_s0" END) IS NOT DISTINCT FROM (CASE WHEN "_n0_was" > 0 THEN "_s0_was" END) AND ("_rows") IS NOT DISTINCT FROM ("_rows_was") AS _same FROM (SELECT state.rowid AS _rowid, delta."_g0", CAST(coalesce(state."_rows", 0) + delta."_rows" AS BIGINT) AS "_rows", state."_rows" AS "_rows_was", CAST(coalesce(state."_n0", 0) + delta."_n0" AS BIGINT) AS "_n0", state."_n0" AS "_n0_was", CAST(coalesce(state."_s0", 0) + delta."_s0" AS HUGEINT) AS "_s0", state."_s0" AS "_s0_was" FROM "grouped" AS delta LEFT JOIN "_upwell"."m#state" AS state ON delta."_g0" = state."_g0")
 
--- case: full refresh; changed: shop.a
+-- case: refreshed in full; changed: shop.a
 select id, lag(x) over (order by id) as before from shop.a
 -- gives
-SELECT "id", "before", CAST(sum(_weight) AS BIGINT) AS _weight FROM (SELECT "id", "before", 1 AS _weight FROM (SELECT * FROM (
+SELECT "id", "before", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "id", "before", 1 AS _weight FROM (SELECT * FROM (
 select id, lag(x) over (order by id) as before from shop.a
-) AS given("id", "before")) UNION ALL SELECT "id", "before", -1 FROM "m") GROUP BY "id", "before" HAVING sum(_weight) <> 0
+) AS given("id", "before"))
+UNION ALL
+SELECT "id", "before", -1 FROM "m"
+) GROUP BY "id", "before" HAVING sum(_weight) <> 0
+
+-- case: left join with the left side changed; changed: shop.b
+select b.id, a.x from shop.b left join shop.a on a.id = b.a_id
+-- gives
+SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS _weight FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l" LEFT JOIN "shop"."a" AS "r" ON ("r"."id" = "l"."a_id")
+) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
+
+-- case: left join with both sides changed; changed: shop.a, shop.b
+select b.id, a.x from shop.b left join shop.a on a.id = b.a_id
+-- gives
+SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "r" WHERE ("r"."id" = "l"."a_id")
+UNION ALL
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
+UNION ALL
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", -"l"._weight * "r"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
+UNION ALL
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l"
+UNION ALL
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"l"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id")
+UNION ALL
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT CAST("id" AS BIGINT) AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
+UNION ALL
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT CAST("id" AS BIGINT) AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
+) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
+
+-- case: full join of keys; changed: shop.a
+select b.id, a.x from shop.b full join shop.a on a.id = b.id
+-- gives
+SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."id")
+UNION ALL
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT CAST("id" AS BIGINT) AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."id")
+UNION ALL
+SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "r"
+UNION ALL
+SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", -"r"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "r", "shop"."b" AS "partner of r" WHERE ("r"."id" = "partner of r"."id")
+) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
+
+-- case: anti join by key; changed: shop.a, shop.b
+select b.id from shop.b anti join shop.a on a.id = b.a_id and a.x > 0
+-- gives
+SELECT "b.id", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "l"."id" AS "b.id", "l"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l"
+UNION ALL
+SELECT "l"."id" AS "b.id", -"l"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+UNION ALL
+SELECT "l"."id" AS "b.id", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+UNION ALL
+SELECT "l"."id" AS "b.id", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+) GROUP BY "b.id" HAVING sum(_weight) <> 0
+
+-- case: extremes by group; changed: shop.a
+select id % 2 as odd, min(x) as least, sum(x) as total from shop.a where x > 0 group by 1 having max(x) < 9
+-- gives
+SELECT DISTINCT "_g0" AS "odd" FROM (SELECT "_g0", "_v0", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_v0", "a"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("x" AS INTEGER) AS "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."x" > 0)
+) GROUP BY "_g0", "_v0" HAVING sum(_weight) <> 0)
+SELECT "odd", "least", "total", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "odd", "least", "total", 1 AS _weight FROM (SELECT "_g0" AS "odd", MIN("_v0") AS "least", SUM("_v0") AS "total" FROM (SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_v0" FROM "shop"."a" AS "a", touched_keys AS _touched WHERE ("a"."x" > 0) AND (("a"."id" % 2) = _touched."odd")) AS given GROUP BY "_g0" HAVING MAX("_v0") < 9)
+UNION ALL
+SELECT stored."odd", stored."least", stored."total", -1 FROM "m" AS stored JOIN touched_keys AS _touched ON stored."odd" = _touched."odd"
+) GROUP BY "odd", "least", "total" HAVING sum(_weight) <> 0
+
+-- case: top of each partition; changed: shop.b
+select b.id, a.x from shop.b join shop.a on a.id = b.a_id qualify rank() over (partition by a.x order by b.id) = 1
+-- gives
+SELECT DISTINCT "_g0" AS "x" FROM (SELECT "_g0", "_v0", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "a"."x" AS "_g0", "b"."id" AS "_v0", "b"._weight AS "_weight" FROM (SELECT CAST("id" AS BIGINT) AS "id", CAST("a_id" AS BIGINT) AS "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
+) GROUP BY "_g0", "_v0" HAVING sum(_weight) <> 0)
+SELECT "id", "x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
+SELECT "id", "x", 1 AS _weight FROM (SELECT "_v0" AS "id", "_g0" AS "x" FROM (SELECT "a"."x" AS "_g0", "b"."id" AS "_v0" FROM "shop"."b" AS "b", "shop"."a" AS "a", touched_keys AS _touched WHERE ("a"."id" = "b"."a_id") AND (("a"."x") = _touched."x")) AS given QUALIFY RANK() OVER (PARTITION BY "_g0" ORDER BY "_v0") = 1)
+UNION ALL
+SELECT stored."id", stored."x", -1 FROM "m" AS stored JOIN touched_keys AS _touched ON stored."x" = _touched."x"
+) GROUP BY "id", "x" HAVING sum(_weight) <> 0

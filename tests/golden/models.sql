@@ -147,7 +147,7 @@ select distinct region from shop.customers
 
 -- distinct_groups
 select distinct count(*) as n from shop.orders group by customer_id
---> distinct_groups/groups: incremental, kept
+--> distinct_groups/rows: incremental, kept
 --> distinct_groups: incremental, kept, key n
 
 -- union_distinct
@@ -184,20 +184,22 @@ where a.region = f.region
 -- left_join
 select c.id, c.region, o.id as order_id
 from shop.customers c left join shop.orders o on o.customer_id = c.id
---> left_join: full, kept because it uses a LEFT JOIN
+--> left_join/values of o: incremental, kept
+--> left_join/c left join o: incremental, view
+--> left_join: incremental, kept
 
 -- ranked
 select customer_id, n, rank() over (order by n desc) as place from frequent
---> ranked: full, kept because it uses a window function
+--> ranked: full, kept because it uses a window function over all rows
 
 -- extremes
 select product_id, min(amount) as least, max(amount) as most, median(quantity) as middle
 from shop.items group by 1
---> extremes: full, kept because it uses min(), which cannot be merged
+--> extremes: incremental, kept
 
 -- float_sums
 select order_id, sum(weight) as weight, avg(weight) as mean from shop.items group by 1
---> float_sums: full, kept because it adds up items.weight, a DOUBLE, whose sums depend on their order
+--> float_sums: incremental, kept, key order_id
 
 -- over_full_refresh
 select least, count(*) as n from extremes group by least
@@ -205,14 +207,15 @@ select least, count(*) as n from extremes group by least
 
 -- subquery
 select id from shop.orders where customer_id in (select customer_id from shop.clicks)
---> subquery: full, kept because it has a subquery inside an expression
+--> subquery/values of clicks: incremental, kept
+--> subquery: incremental, kept, key id
 
 -- cte_with_window
 with numbered as (
   select order_id, amount, row_number() over (partition by order_id order by line) as place
   from shop.items)
 select n.amount, count(*) as firsts from numbered n where n.place = 1 group by 1
---> cte_with_window/numbered: full, kept because it uses a window function
+--> cte_with_window/numbered: incremental, kept
 --> cte_with_window: incremental, kept
 
 -- exceptions
@@ -268,7 +271,8 @@ with all_of_them as (
   select id, 'order' as kind from shop.orders union all select id, 'customer' from shop.customers
   union all select id, category from shop.products)
 select kind, id, count(*) over (partition by kind) as n from all_of_them where id > 2
---> union_of_everything: full, kept because it uses a window function
+--> union_of_everything/all_of_them: incremental, view
+--> union_of_everything: incremental, kept
 
 -- clock_inside
 select count(*) as n, sum(d.customer_id) as ids
@@ -288,3 +292,330 @@ from by_region r, totals t where r.orders > 0
 -- regular_expression
 select id from shop.orders where status ~ 'p.*'
 --> regular_expression: full, kept because it uses the operator ~, where only regexp_full_match() could be taken apart
+
+-- left_join_by_key
+select i.order_id, i.line, p.category, p.price * i.quantity as worth
+from shop.items i left join shop.products p on p.id = i.product_id
+--> left_join_by_key/i left join p: incremental, view
+--> left_join_by_key: incremental, kept
+
+-- left_joins_in_a_row
+select c.region, p.category, count(*) as n, sum(i.amount) as amount, count(o.id) as ordered
+from shop.items i
+left join shop.orders o on o.id = i.order_id and o.status <> 'cancelled'
+left join shop.customers c on c.id = o.customer_id
+left join shop.products p on p.id = i.product_id and i.quantity > 1
+group by all
+--> left_joins_in_a_row/i left join o: incremental, view
+--> left_joins_in_a_row/i o left join c: incremental, view
+--> left_joins_in_a_row/i o c left join p: incremental, view
+--> left_joins_in_a_row: incremental, kept
+
+-- left_join_of_a_join
+select o.id, o.status, c.region, k.page
+from shop.orders o join shop.customers c on c.id = o.customer_id
+left join shop.clicks k on k.customer_id = c.id and k.seconds > 1
+where o.status is not null
+--> left_join_of_a_join/o c: incremental, view
+--> left_join_of_a_join/values of k: incremental, kept
+--> left_join_of_a_join/o c left join k: incremental, view
+--> left_join_of_a_join: incremental, kept
+
+-- left_join_by_range
+select a.id, b.id as later
+from shop.orders a left join shop.orders b
+  on b.customer_id = a.customer_id and b.placed_at > a.placed_at and b.id <> 3
+--> left_join_by_range/a with b: incremental, kept
+--> left_join_by_range/a left join b: incremental, view
+--> left_join_by_range: incremental, kept
+
+-- left_join_of_bags
+select k.page, i.amount from shop.clicks k left join shop.items i on i.quantity = k.seconds
+--> left_join_of_bags/values of i: incremental, kept
+--> left_join_of_bags/k left join i: incremental, view
+--> left_join_of_bags: incremental, kept
+
+-- left_join_of_bags_by_range
+select k.page, i.amount from shop.clicks k left join shop.items i on i.quantity > k.seconds
+--> left_join_of_bags_by_range: full, kept because it asks for partners by more than equality, of rows that no key identifies
+
+-- left_join_null_safe
+select a.id, b.page from shop.orders a
+left join shop.clicks b on b.customer_id is not distinct from a.customer_id
+--> left_join_null_safe/values of b: incremental, kept
+--> left_join_null_safe/a left join b: incremental, view
+--> left_join_null_safe: incremental, kept
+
+-- right_join
+select i.order_id, i.line, p.id, p.category
+from shop.items i right join shop.products p on p.id = i.product_id
+--> right_join/values of i: incremental, kept
+--> right_join/p left join i: incremental, view
+--> right_join: incremental, kept
+
+-- full_join
+select c.id, c.region, k.page, coalesce(c.id, k.customer_id) as who
+from shop.customers c full join shop.clicks k on k.customer_id = c.id
+--> full_join/values of k: incremental, kept
+--> full_join/c full join k: incremental, view
+--> full_join: incremental, kept
+
+-- full_join_of_keys
+select c.id, o.id as order_id, o.status
+from shop.customers c full outer join shop.orders o on o.id = c.id
+--> full_join_of_keys/c full join o: incremental, view
+--> full_join_of_keys: incremental, kept
+
+-- left_join_on_other_types
+select i.line, c.region from shop.items i left join shop.customers c on c.id = i.line
+--> left_join_on_other_types/i left join c: incremental, view
+--> left_join_on_other_types: incremental, kept
+
+-- left_join_on_sums
+select c.id, coalesce(s.amount, 0) as amount
+from shop.customers c
+left join (select o.customer_id, sum(i.amount) as amount from shop.orders o
+           join shop.items i on i.order_id = o.id group by 1) s on s.customer_id = c.id
+--> left_join_on_sums/s: incremental, kept
+--> left_join_on_sums/c left join s: incremental, view
+--> left_join_on_sums: incremental, kept
+
+-- exists_orders
+select c.id, c.region from shop.customers c
+where exists (select 1 from shop.orders o where o.customer_id = c.id and o.status = 'paid')
+--> exists_orders/values of o: incremental, kept
+--> exists_orders: incremental, kept, key id
+
+-- not_exists_orders
+select c.id, c.region from shop.customers c
+where not exists (select 1 from shop.orders o where o.customer_id = c.id)
+  and c.region is not null
+--> not_exists_orders/values of o: incremental, kept
+--> not_exists_orders/c anti join o: incremental, view
+--> not_exists_orders: incremental, kept, key id
+
+-- exists_by_key
+select k.page, k.seconds from shop.clicks k
+where exists (select * from shop.customers c where c.id = k.customer_id and c.region <> 'x')
+--> exists_by_key: incremental, kept
+
+-- exists_by_range
+select o.id from shop.orders o
+where exists (select 1 from shop.orders b
+              where b.customer_id = o.customer_id and b.placed_at < o.placed_at)
+--> exists_by_range/o with b: incremental, kept
+--> exists_by_range: incremental, kept, key id
+
+-- not_exists_same_table
+select id, customer_id from shop.orders
+where not exists (select 1 from shop.orders later
+                  where later.customer_id = orders.customer_id and later.id > orders.id)
+--> not_exists_same_table/orders with later: incremental, kept
+--> not_exists_same_table/orders anti join later: incremental, view
+--> not_exists_same_table: incremental, kept, key id
+
+-- exists_anything
+select id from shop.customers where exists (select 1 from shop.clicks where seconds > 2)
+--> exists_anything/values of clicks: incremental, kept
+--> exists_anything: incremental, kept, key id
+
+-- in_same_table
+select id, status from shop.orders
+where customer_id in (select customer_id from shop.orders where status = 'open')
+--> in_same_table/values of orders 2: incremental, kept
+--> in_same_table: incremental, kept, key id
+
+-- in_groups
+select status, count(*) as n from shop.orders
+where customer_id in (select customer_id from shop.orders group by 1 having count(*) > 1)
+group by status
+--> in_groups/members: incremental, kept
+--> in_groups: incremental, kept
+
+-- in_union
+select id from shop.customers
+where id in (select customer_id from shop.clicks union select customer_id from shop.orders)
+--> in_union/union: incremental, view
+--> in_union/members: incremental, kept
+--> in_union: incremental, kept, key id
+
+-- not_in_keys
+select id, line, order_id from (select order_id, line, order_id + line as id from shop.items)
+where order_id not in (select id from shop.orders)
+--> not_in_keys/_0: incremental, view
+--> not_in_keys/_0 anti join orders: incremental, view
+--> not_in_keys: incremental, kept, key line, order_id
+
+-- not_in_with_nulls
+select id from shop.customers where id not in (select customer_id from shop.orders)
+--> not_in_with_nulls: full, kept because it uses NOT IN with values that may be NULL; NOT EXISTS has a delta
+
+-- semi_and_anti
+select o.id, c.region from shop.orders o semi join shop.items i on i.order_id = o.id
+join shop.customers c on c.id = o.customer_id
+anti join shop.clicks k on k.customer_id = o.customer_id
+--> semi_and_anti/values of i: incremental, kept
+--> semi_and_anti/o c: incremental, view
+--> semi_and_anti/values of k: incremental, kept
+--> semi_and_anti/o c anti join k: incremental, view
+--> semi_and_anti: incremental, kept, key id
+
+-- exists_with_joins
+select c.region, count(*) as n from shop.customers c
+where exists (select 1 from shop.orders o join shop.items i on i.order_id = o.id
+              join shop.products p on p.id = i.product_id
+              where o.customer_id = c.id and p.category = 'A')
+  and not exists (select 1 from shop.clicks k where k.customer_id = c.id and k.seconds = 1)
+group by 1
+--> exists_with_joins/values of o i p: incremental, kept
+--> exists_with_joins/c: incremental, view
+--> exists_with_joins/c with k: incremental, kept
+--> exists_with_joins/c anti join k: incremental, view
+--> exists_with_joins: incremental, kept
+
+-- left_join_then_exists
+select o.id, c.region, k.page
+from shop.orders o left join shop.customers c on c.id = o.customer_id
+left join shop.clicks k on k.customer_id = c.id
+where exists (select 1 from shop.items i where i.order_id = o.id)
+  and (c.region is null or c.region <> 'y')
+--> left_join_then_exists/o left join c: incremental, view
+--> left_join_then_exists/values of k: incremental, kept
+--> left_join_then_exists/o c left join k: incremental, view
+--> left_join_then_exists/values of i: incremental, kept
+--> left_join_then_exists: incremental, kept
+
+-- extremes_of_joins
+select date_trunc('day', o.placed_at) as day, p.category, min(i.amount) as least,
+       max(i.quantity * p.price) as most, median(i.quantity) as middle, sum(i.amount) as amount,
+       count(distinct o.customer_id) as customers
+from shop.items i join shop.orders o on o.id = i.order_id
+left join shop.products p on p.id = i.product_id
+group by all
+--> extremes_of_joins/i o: incremental, view
+--> extremes_of_joins/i o left join p: incremental, view
+--> extremes_of_joins: incremental, kept
+
+-- having_extremes
+select customer_id, max(placed_at) as latest from shop.orders
+group by customer_id having min(id) < 5 and count(*) > 1
+--> having_extremes: incremental, kept
+
+-- extremes_of_everything
+select min(id) as least, max(placed_at) as latest from shop.orders
+--> extremes_of_everything: full, kept because it uses min(), which cannot be merged
+
+-- last_of_each
+select customer_id, arg_max(status, id) as last_status, arg_min(id, id) as first_id,
+       string_agg(status, ',' order by id) as statuses, list(id order by id) as ids,
+       stddev_pop(id) as spread, bool_or(status = 'paid') as paid
+from shop.orders group by customer_id
+--> last_of_each: incremental, kept
+
+-- hidden_extremes
+select max(amount) as most from shop.items group by order_id
+--> hidden_extremes/by key: incremental, kept
+--> hidden_extremes: incremental, kept
+
+-- extremes_filtered
+select product_id, max(amount) filter (where line > 0) as most,
+       max(amount) filter (where line = 0) - min(amount) as odd
+from shop.items group by product_id having max(quantity) is not null
+--> extremes_filtered: incremental, kept
+
+-- ranks_in_groups
+select order_id, line, amount,
+       rank() over (partition by order_id order by amount desc) as place,
+       sum(quantity) over (partition by order_id order by line) as running,
+       lag(amount, 1) over (partition by order_id order by line) as before,
+       count(*) over (partition by order_id, product_id) as same
+from shop.items
+--> ranks_in_groups: incremental, kept, key order_id, line
+
+-- top_of_each
+select p.category, i.order_id, i.line, i.amount
+from shop.items i join shop.products p on p.id = i.product_id
+qualify row_number() over (partition by p.category order by i.amount desc, i.order_id, i.line) <= 2
+--> top_of_each: incremental, kept, key order_id, line
+
+-- windows_over_groups
+select p.category, i.order_id, sum(i.amount) as amount,
+       rank() over (partition by p.category order by sum(i.amount) desc, i.order_id) as place,
+       sum(sum(i.amount)) over (partition by p.category) as of_category
+from shop.items i join shop.products p on p.id = i.product_id
+where i.quantity > 0
+group by p.category, i.order_id having count(*) > 0
+qualify place <= 2
+--> windows_over_groups/grouped: incremental, kept
+--> windows_over_groups: incremental, kept
+
+-- windows_apart
+select id, rank() over (partition by status order by id) as a,
+       rank() over (partition by customer_id order by id) as b
+from shop.orders
+--> windows_apart: full, kept because it uses window functions that share no part of their PARTITION BY
+
+-- distinct_windows
+select distinct customer_id, count(*) over (partition by customer_id) as n from shop.orders
+--> distinct_windows/rows: incremental, kept
+--> distinct_windows: incremental, kept
+
+-- newest_of_each
+select distinct on (customer_id) customer_id, id, status
+from shop.orders order by customer_id, id desc
+--> newest_of_each: incremental, kept, key id
+
+-- named_window
+select id, rank() over w as place from shop.orders window w as (partition by status order by id)
+--> named_window: full, kept because it uses WINDOWS
+
+-- window_by_expression
+select id, row_number() over (partition by date_trunc('hour', placed_at) order by id) as place
+from shop.orders where status is not null
+--> window_by_expression/by key: incremental, kept
+--> window_by_expression: incremental, kept, key id
+
+-- float_means
+select p.category, avg(i.weight) as mean, sum(i.weight * i.quantity) as weight
+from shop.items i join shop.products p on p.id = i.product_id group by 1
+--> float_means: incremental, kept
+
+-- above_the_mean
+select i.order_id, i.line, i.amount - (select avg(amount) from shop.items) as above
+from shop.items i where i.amount > (select avg(amount) from shop.items where quantity > 0)
+--> above_the_mean/value: incremental, kept
+--> above_the_mean/value 2: incremental, kept
+--> above_the_mean: incremental, kept
+
+-- share_of_all
+select c.region, count(*) as n, (select count(*) from shop.customers) as of_all
+from shop.customers c group by c.region
+--> share_of_all/value: incremental, kept
+--> share_of_all: incremental, kept
+
+-- union_of_unions
+select id from shop.customers union select id from shop.products union select id from shop.orders
+--> union_of_unions/union 2: incremental, view
+--> union_of_unions/part: incremental, kept
+--> union_of_unions/union: incremental, view
+--> union_of_unions: incremental, kept, key id
+
+-- unions_in_a_union
+select id from shop.customers where id in (select id from shop.products union select id from shop.orders)
+union all
+(select customer_id from shop.orders union select customer_id from shop.clicks)
+union all
+(select id from shop.products union select line from shop.items)
+--> unions_in_a_union/union: incremental, view
+--> unions_in_a_union/members: incremental, kept
+--> unions_in_a_union/union 2: incremental, view
+--> unions_in_a_union/part: incremental, kept
+--> unions_in_a_union/union 3: incremental, view
+--> unions_in_a_union/part 2: incremental, kept
+--> unions_in_a_union: incremental, kept
+
+-- right_join_by_row
+select t1.product_id from shop.items t1 right join shop.items t2 on t1.amount = t2.amount and t1.line < t2.line
+--> right_join_by_row/t2 with t1: incremental, kept
+--> right_join_by_row/t2 left join t1: incremental, view
+--> right_join_by_row: incremental, kept

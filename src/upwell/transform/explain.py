@@ -12,9 +12,11 @@ from upwell.transform.plan.nodes import (
     HIDDEN,
     Aggregate,
     Branch,
+    Keyed,
     Linear,
     ModelPlan,
     Node,
+    Outer,
     Plan,
     Recompute,
 )
@@ -128,6 +130,14 @@ def _how(node: Node) -> str:
             return f"incremental: changed rows joined with {_others(branch)}"
         case Linear():
             return "incremental: changed rows, one by one"
+        case Outer(side="ANTI"):
+            return "incremental: changed rows, and those whose partners came or went"
+        case Outer():
+            return "incremental: changed rows joined, and padded where they have no partner"
+        case Keyed(clauses=clauses) if clauses.startswith("GROUP BY"):
+            return "incremental: the groups of changed rows are recomputed and compared"
+        case Keyed():
+            return "incremental: the partitions of changed rows are recomputed and compared"
         case Aggregate(groups=0):
             return "incremental: changed rows merged into the totals"
         case Aggregate(arguments=()) if not node.kind.having:
@@ -147,7 +157,7 @@ def _others(branch: Branch) -> str:
 
 def _kept(model: ModelPlan, node: Node) -> str:
     match node.kind:
-        case Linear(stored=False):
+        case Linear(stored=False) | Outer():
             return ""
         case Aggregate(state=state, groups=groups, arguments=arguments):
             sums = sum(argument.sum_type is not None for argument in arguments)

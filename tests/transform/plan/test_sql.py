@@ -8,8 +8,8 @@ import pytest
 
 from upwell.core.schema import Column, TableSchema
 from upwell.project.values import Model
-from upwell.transform.plan import plan_models, sql
-from upwell.transform.plan.nodes import Aggregate, Input, Linear, Node
+from upwell.transform.plan import delta, plan_models
+from upwell.transform.plan.nodes import Aggregate, Input, Keyed, Linear, Node, Outer
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "deltas.sql"
 
@@ -30,28 +30,37 @@ def read_golden() -> dict[str, tuple[str, str, tuple[str, ...]]]:
 
 CASES = read_golden()
 
+#: Cases in which the first node of the plan is shown, not the model that reads it.
+_FIRST = ("left", "full", "anti")
 
-def node_of(text: str) -> Node:
+
+def node_of(text: str, which: int = -1) -> Node:
     plan = plan_models([Model(name="m", sql=text, path=Path("m.sql"))], [A, B])
-    return plan.model("m").nodes[-1]
+    return plan.model("m").nodes[which]
 
 
 def compiled(node: Node, changed: tuple[str, ...]) -> str:
     deltas = {each: f"delta_of_{each.relation}" for each in node.inputs if each.relation in changed}
     match node.kind:
         case Linear():
-            return sql.linear_delta(node, node.kind, deltas)
+            return delta.linear_delta(node, node.kind, deltas)
+        case Outer():
+            return delta.outer_delta(node, node.kind, deltas)
         case Aggregate():
-            merge = sql.merge(node.kind, "grouped", frozenset())
-            return f"{sql.grouped_delta(node.kind, deltas, {})}\n{merge}"
+            merge = delta.merge(node.kind, "grouped", frozenset())
+            return f"{delta.grouped_delta(node.kind, deltas, {})}\n{merge}"
+        case Keyed():
+            compared = delta.keyed_difference(node, node.kind, "touched_keys", frozenset())
+            return f"{delta.touched_keys(node.kind, deltas)}\n{compared}"
         case _:
-            return sql.difference(node)
+            return delta.difference(node)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_delta_is_compiled_as_the_golden_file_says(case: str) -> None:
     text, expected, changed = CASES[case]
-    assert compiled(node_of(text), changed) == expected
+    first, _, _ = case.partition(" ")
+    assert compiled(node_of(text, 0 if first in _FIRST else -1), changed) == expected
 
 
 def joined(inputs: int) -> tuple[Node, list[Input]]:
@@ -68,5 +77,5 @@ def test_the_terms_of_a_join_grow_by_subsets_up_to_four_inputs_and_by_one_each_b
 ) -> None:
     node, changed = joined(inputs)
     assert isinstance(node.kind, Linear)
-    delta = sql.linear_delta(node, node.kind, dict.fromkeys(changed, "delta"))
-    assert delta.count("\nUNION ALL\n") + 1 == terms
+    compiled = delta.linear_delta(node, node.kind, dict.fromkeys(changed, "delta"))
+    assert compiled.count("\nUNION ALL\n") + 1 == terms

@@ -43,9 +43,7 @@ def is_grouped(select: exp.Select, functions: Mapping[str, tuple[str, str]]) -> 
     """Whether the SELECT groups its rows, by GROUP BY or by calling an aggregate."""
     if select.args.get("group") or select.args.get("having"):
         return True
-    return any(
-        _is_aggregate(part, functions) for each in select.expressions for part in each.walk()
-    )
+    return any(is_aggregate(part, functions) for each in select.expressions for part in each.walk())
 
 
 def read_groups(
@@ -53,7 +51,7 @@ def read_groups(
 ) -> Grouped:
     """The groups and counters of a SELECT. Raises ``Obstacle``."""
     outputs = [each.unalias() for each in select.expressions]
-    groups = _groups(select, outputs, functions)
+    groups = group_expressions(select, functions)
     having = select.args.get("having")
     counters = _Counters(functions)
     shown = [counters.over_state(each, groups) for each in outputs]
@@ -76,11 +74,11 @@ def read_groups(
     )
 
 
-def _groups(
-    select: exp.Select,
-    outputs: Sequence[exp.Expr],
-    functions: Mapping[str, tuple[str, str]],
+def group_expressions(
+    select: exp.Select, functions: Mapping[str, tuple[str, str]]
 ) -> list[exp.Expr]:
+    """What a SELECT groups by, each once. Raises ``Obstacle``."""
+    outputs = [each.unalias() for each in select.expressions]
     group = select.args.get("group")
     if group is None:
         return []
@@ -88,7 +86,7 @@ def _groups(
         found = [
             each
             for each in outputs
-            if not any(_is_aggregate(part, functions) for part in each.walk())
+            if not any(is_aggregate(part, functions) for part in each.walk())
         ]
     else:
         found = list(group.expressions)
@@ -115,7 +113,7 @@ class _Counters:
                 return _state(group_column(groups.index(part)))
             if isinstance(part, exp.Filter):
                 return self._aggregate(part.this, part.expression.this)
-            if _is_aggregate(part, self.functions):
+            if is_aggregate(part, self.functions):
                 return self._aggregate(part, None)
             if isinstance(part, exp.Column):
                 raise Obstacle(f"shows {text(part)}, which it does not group by")
@@ -169,10 +167,18 @@ def _single(call: exp.Expr, values: Sequence[exp.Expr]) -> exp.Expr:
     return values[0]
 
 
-def _is_aggregate(part: exp.Expr, functions: Mapping[str, tuple[str, str]]) -> bool:
-    if isinstance(part, exp.AggFunc):
-        return True
-    kind, _ = (
-        functions.get(function_name(part), ("", "")) if isinstance(part, exp.Func) else ("", "")
-    )
-    return kind == "aggregate"
+def is_aggregate(part: exp.Expr, functions: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether the part calls an aggregate function over the rows of a group, not of a window."""
+    if not isinstance(part, exp.Func) or _is_of_window(part):
+        return False
+    kind, _ = functions.get(function_name(part), ("", ""))
+    return isinstance(part, exp.AggFunc) or kind == "aggregate"
+
+
+def _is_of_window(part: exp.Expr) -> bool:
+    """Whether the part is the function that a window calls."""
+    while isinstance(part.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls):
+        if part.arg_key != "this":
+            return False
+        part = part.parent
+    return isinstance(part.parent, exp.Window) and part.arg_key == "this"

@@ -7,7 +7,7 @@ follows from the keys of the sources is ever relied on; a declared key proves no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -28,10 +28,14 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one join says: its inputs by alias and the conditions all its rows meet."""
+    """What one join says: its inputs by alias and the conditions all its rows meet.
+
+    ``lookups`` are inputs of which a row of the others meets at most one row.
+    """
 
     inputs: dict[str, Relation]
     conditions: Sequence[exp.Expr]
+    lookups: frozenset[str] = frozenset()
 
     def determined(self, known: Iterable[exp.Expr]) -> set[Reference]:
         """All columns whose value follows from the values of ``known`` expressions."""
@@ -62,7 +66,35 @@ class Facts:
         return all(
             relation.unique and {(alias, name.lower()) for name in relation.unique} <= found
             for alias, relation in self.inputs.items()
+            if alias not in self.lookups
         )
+
+    def unique(
+        self, outputs: Sequence[exp.Expr], declared: tuple[int, ...] = ()
+    ) -> tuple[int, ...]:
+        """Positions of outputs that identify a row: the declared ones if they do, else few."""
+        if declared and self.identify([outputs[index] for index in declared]):
+            return declared
+        if not self.identify(outputs):
+            return ()
+        return smallest(tuple(range(len(outputs))), outputs, facts=self)
+
+    def unique_groups(
+        self,
+        groups: Sequence[exp.Expr],
+        shown: Mapping[int, exp.Expr],
+        outputs: int,
+        declared: tuple[int, ...],
+    ) -> tuple[int, ...]:
+        """Positions of outputs that identify a group; ``shown``: which output shows which group."""
+        if not groups or not self.fix(list(shown.values()), groups):
+            return ()
+        if declared and set(declared) <= set(shown):
+            given = [shown[index] for index in declared]
+            if self.fix(given, groups):
+                return declared
+        ordered = [shown.get(index, exp.Null()) for index in range(outputs)]
+        return smallest(tuple(shown), ordered, facts=self)
 
     def fix(self, known: Sequence[exp.Expr], wanted: Iterable[exp.Expr]) -> bool:
         """Whether the values of ``known`` decide the value of every ``wanted`` expression."""

@@ -20,14 +20,15 @@ from upwell.core.errors import ProjectError
 from upwell.core.schema import Column, TableSchema
 from upwell.project.values import Model
 from upwell.transform.plan.bind import Binder, Refused
-from upwell.transform.plan.decompose import Draft, Target, decompose, reads_of
+from upwell.transform.plan.decompose import decompose, reads_of
+from upwell.transform.plan.draft import Draft, Target
 from upwell.transform.plan.joins import Obstacle
 from upwell.transform.plan.keys import Relation
 from upwell.transform.plan.nodes import Aggregate, Input, ModelPlan, Node, Plan, Recompute
 from upwell.transform.plan.parse import DIALECT, Parsed, Reference, parse, where
 
 #: Raised when the nodes or states of the same text come out otherwise: stored models are rebuilt.
-FORMAT = 1
+FORMAT = 2
 
 #: Types whose values do not survive the way to a follower.
 _NOT_CARRIED = {"BIT", "TIME WITH TIME ZONE", "VARIANT"}
@@ -261,7 +262,7 @@ def _nodes(
         decompose(draft, tree, target, {})
         _refuse_other_types(draft.nodes[-1], bound)
     except Obstacle as obstacle:
-        draft.nodes.clear()
+        draft.forget(0)
         kind = Recompute(bound.query, inputs, parsed.reads_clock)
         draft.add(target, kind, reason=str(obstacle))
     return tuple(draft.nodes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from upwell.core.schema import Column, TableSchema
 from upwell.project.values import Model
@@ -25,6 +26,10 @@ ROWS = "_rows"
 
 def group_column(index: int) -> str:
     return f"_g{index}"
+
+
+def value_column(index: int) -> str:
+    return f"_v{index}"
 
 
 def count_column(index: int) -> str:
@@ -66,6 +71,55 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """Which rows of an input have a partner: those that meet a row of ``partners``.
+
+    Invariant: under ``conditions`` each row of the input meets at most one row of ``partners``.
+    """
+
+    partners: Input
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """A join of ``left`` with ``right`` in which what a row gives hangs on its having a partner.
+
+    ``LEFT`` and ``FULL`` pad rows without a partner with NULLs; ``ANTI`` gives just these, with the
+    columns of ``left`` alone. ``outputs`` are columns of the two; ``matches`` says of each side
+    whose rows without a partner are wanted (left, then right) which rows have one.
+    """
+
+    side: Literal["LEFT", "FULL", "ANTI"]
+    left: Input
+    right: Input
+    on: tuple[str, ...]
+    outputs: tuple[tuple[str, Column], ...]  # alias, column
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A query whose result falls into parts by key, each made of the rows of that key alone.
+
+    ``rows`` gives the keys, then the values that the query reads, under ``row_names``. ``outputs``
+    and ``clauses`` (GROUP BY and HAVING, or QUALIFY) make the result of them; the stored rows of a
+    key are found again by ``key_columns``, the node's columns that show the keys.
+    """
+
+    rows: Branch
+    key_columns: tuple[str, ...]
+    outputs: tuple[str, ...]
+    clauses: str
+
+    @property
+    def row_names(self) -> list[str]:
+        keys = len(self.key_columns)
+        values = range(len(self.rows.outputs) - keys)
+        return [*map(group_column, range(keys)), *map(value_column, values)]
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
     """What aggregates count and add up: one column after the groups of ``Aggregate.rows``.
 
@@ -103,7 +157,7 @@ class Recompute:
     reads_clock: bool
 
 
-Kind = Linear | Aggregate | Recompute
+Kind = Linear | Outer | Aggregate | Keyed | Recompute
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +176,11 @@ class Node:
         match self.kind:
             case Linear(branches=branches):
                 return tuple(source for branch in branches for source in branch.inputs)
-            case Aggregate(rows=rows):
+            case Outer(left=left, matches=(match,), side="ANTI"):
+                return left, match.partners  # the right side matters through its partners alone
+            case Outer(left=left, right=right, matches=matches):
+                return left, right, *(match.partners for match in matches)
+            case Aggregate(rows=rows) | Keyed(rows=rows):
                 return rows.inputs
             case Recompute(reads=reads):
                 return reads

@@ -11,10 +11,19 @@ from collections.abc import Collection
 
 import duckdb
 
-from upwell.core.sql import quote, quote_table
+from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
-from upwell.transform.plan.nodes import HIDDEN, Aggregate, Linear, Node, Plan, Recompute
+from upwell.transform.plan.nodes import (
+    HIDDEN,
+    Aggregate,
+    Keyed,
+    Linear,
+    Node,
+    Outer,
+    Plan,
+    Recompute,
+)
 
 
 def build(
@@ -55,10 +64,13 @@ def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def _build_node(connection: duckdb.DuckDBPyConnection, node: Node, logical_time_us: int) -> None:
     name = quote_table(node.name)
     match node.kind:
-        case Linear(stored=False):
+        case Linear(stored=False) | Outer():
             connection.execute(f"CREATE VIEW {name} AS {sql.full(node.kind, node.column_names)}")
         case Linear():
             connection.execute(f"CREATE TABLE {name} AS {sql.full(node.kind, node.column_names)}")
+        case Keyed(key_columns=keys):
+            query = sql.full(node.kind, node.column_names)
+            connection.execute(f"CREATE TABLE {name} AS {query} ORDER BY {quoted_list(keys)}")
         case Aggregate(state=state):
             connection.execute(f"CREATE TABLE {quote_table(state)} AS {sql.full_state(node.kind)}")
             shown = sql.visible(node.kind, node.column_names, quote_table(state))

@@ -21,9 +21,20 @@ import pyarrow.compute as pc
 from upwell.core.batch import WEIGHT, consolidate, from_rows
 from upwell.core.errors import IntegrityError
 from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.transform.plan import delta as compiled
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
-from upwell.transform.plan.nodes import ROWS, Aggregate, Linear, ModelPlan, Node, Plan, Recompute
+from upwell.transform.plan.nodes import (
+    ROWS,
+    Aggregate,
+    Keyed,
+    Linear,
+    ModelPlan,
+    Node,
+    Outer,
+    Plan,
+    Recompute,
+)
 from upwell.transform.refresh.deltas import Deltas
 
 
@@ -102,8 +113,12 @@ class Refresher:
         match node.kind:
             case Linear():
                 return self._refresh_linear(node, node.kind, known)
+            case Outer():
+                return self._refresh_outer(node, node.kind, known)
             case Aggregate():
                 return self._refresh_aggregate(node, node.kind, known)
+            case Keyed():
+                return self._refresh_keyed(node, node.kind, known)
             case Recompute():
                 return self._refresh_in_full(node, node.kind, known, logical_time_us)
 
@@ -113,10 +128,14 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        delta = self._fetch(sql.linear_delta(node, kind, seen))
+        delta = self._fetch(compiled.linear_delta(node, kind, seen))
         if kind.stored and delta.num_rows:
             self._store(node, delta, known)
         return delta
+
+    def _refresh_outer(self, node: Node, kind: Outer, known: Deltas) -> pa.Table | None:
+        seen = _seen(node, known)
+        return self._fetch(compiled.outer_delta(node, kind, seen)) if seen else None
 
     def _store(self, node: Node, delta: pa.Table, known: Deltas) -> None:
         """Apply a delta to a stored relation, in which rows may repeat."""
@@ -165,12 +184,12 @@ class Refresher:
         }
         if not seen and not distinct:
             return None
-        grouped = self._fetch(sql.grouped_delta(kind, seen, distinct))
+        grouped = self._fetch(compiled.grouped_delta(kind, seen, distinct))
         if not grouped.num_rows:
             return None
         groups = sql.group_names(kind)
         null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
-        merged = self._fetch(sql.merge(kind, known.register(grouped), null_groups))
+        merged = self._fetch(compiled.merge(kind, known.register(grouped), null_groups))
         if pc.min(merged.column(ROWS)).as_py() < 0:
             raise _contradiction(node, "a group would have fewer than zero rows")
         self._write_state(kind, merged, known)
@@ -178,15 +197,31 @@ class Refresher:
 
     def _write_state(self, kind: Aggregate, merged: pa.Table, known: Deltas) -> None:
         name, state = known.register(merged), quote_table(kind.state)
-        if merged.column(sql.MERGED_ROWID).null_count < merged.num_rows:
-            self._connection.execute(
-                f"DELETE FROM {state} WHERE rowid IN (SELECT {sql.MERGED_ROWID} FROM {quote(name)})"
-            )
+        if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
+            stored = f"SELECT {compiled.MERGED_ROWID} FROM {quote(name)}"
+            self._connection.execute(f"DELETE FROM {state} WHERE rowid IN ({stored})")
         columns = quoted_list([*sql.group_names(kind), *sql.counter_types(kind)])
         kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
         self._connection.execute(
             f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
         )
+
+    # ── touched keys ─────────────────────────────────────────────────────────────────────────────
+
+    def _refresh_keyed(self, node: Node, kind: Keyed, known: Deltas) -> pa.Table | None:
+        seen = _seen(node, known)
+        if not seen:
+            return None
+        keys = self._fetch(compiled.touched_keys(kind, seen))
+        if not keys.num_rows:
+            return None
+        null_keys = frozenset(name for name in kind.key_columns if keys.column(name).null_count)
+        columns = [each for each in node.columns if each.name in kind.key_columns]
+        touched = sql.cast(columns, known.register(keys))
+        delta = self._fetch(compiled.keyed_difference(node, kind, touched, null_keys))
+        if delta.num_rows:
+            self._store(node, delta, known)
+        return delta
 
     # ── full refresh ─────────────────────────────────────────────────────────────────────────────
 
@@ -196,7 +231,7 @@ class Refresher:
         if not kind.reads_clock and not _seen(node, known):
             return None
         parameters = {LOGICAL_TIME: logical_time_us} if kind.reads_clock else None
-        delta = self._fetch(sql.difference(node), parameters)
+        delta = self._fetch(compiled.difference(node), parameters)
         if delta.num_rows:
             self._store(node, delta, known)
         return delta
@@ -211,17 +246,17 @@ class Refresher:
         return int(row[0]) if row else 0
 
 
-def _seen(node: Node, known: Deltas) -> sql.Deltas:
+def _seen(node: Node, known: Deltas) -> compiled.Deltas:
     """The inputs in which something changed that the node reads."""
     return {each: name for each in node.inputs if (name := known.seen_by(each))}
 
 
 def _shown_change(node: Node, kind: Aggregate, merged: pa.Table) -> pa.Table:
     """The visible delta out of a merge: what showed before, negative, and what shows now."""
-    shows, showed = merged.column(sql.SHOWS), merged.column(sql.SHOWED)
-    stays = pc.and_(pc.and_(shows, showed), merged.column(sql.SAME))
-    come = merged.filter(pc.and_not(shows, stays)).select(sql.new_names(kind))
-    gone = merged.filter(pc.and_not(showed, stays)).select(sql.old_names(kind))
+    shows, showed = merged.column(compiled.SHOWS), merged.column(compiled.SHOWED)
+    stays = pc.and_(pc.and_(shows, showed), merged.column(compiled.SAME))
+    come = merged.filter(pc.and_not(shows, stays)).select(compiled.new_names(kind))
+    gone = merged.filter(pc.and_not(showed, stays)).select(compiled.old_names(kind))
     names = list(node.column_names)
     delta = pa.concat_tables(
         [from_rows(come.rename_columns(names)), from_rows(gone.rename_columns(names), -1)]
