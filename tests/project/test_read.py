@@ -268,11 +268,32 @@ def test_what_is_accepted_without_effect_is_a_warning(shop: Shop) -> None:
     ]
 
 
-def test_no_timeline_is_finer_than_the_times_it_is_made_of(shop: Shop) -> None:
-    shop.replace("metrics/sales.yaml", "time_granularity: hour", "time_granularity: day")
+@pytest.mark.parametrize(
+    ("unit", "grain", "finer"),
+    [
+        ("day", "24h: hour, 30d: day", "hour"),
+        ("week", "24h: week, 30d: day", "day"),
+        ("month", "24h: month, 30d: week", "week"),
+    ],
+)
+def test_no_timeline_is_finer_than_the_times_it_is_made_of(
+    shop: Shop, unit: str, grain: str, finer: str
+) -> None:
+    shop.replace("metrics/sales.yaml", "time_granularity: hour", f"time_granularity: {unit}")
+    shop.replace("dashboards/sales.yaml", "24h: hour, 7d: hour, 30d: day", grain)
     assert [problem.what for problem in shop.problems()] == [
-        "time dimension `placed_at` is only known to the day, not to the hour"
-    ] * 2
+        f"time dimension `placed_at` is only known to the {unit}, not to the {finer}"
+    ]
+
+
+def test_a_dashboard_may_look_back_months_or_at_all_by_weeks_and_months(shop: Shop) -> None:
+    shop.replace(
+        "dashboards/sales.yaml", "default: 30d, choices: [", "default: all, choices: [12m, all, "
+    )
+    shop.replace("dashboards/sales.yaml", "{24h: hour", "{all: month, 12m: week, 24h: hour")
+    board = shop.read().dashboards["sales"]
+    assert board.period.default == "all"
+    assert board.tiles[3].grain["12m"] == "week"
 
 
 def test_a_ratio_can_be_split_only_by_what_both_its_metrics_have(shop: Shop) -> None:

@@ -8,14 +8,14 @@ leave others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from upwell.core.errors import ProjectError
 from upwell.project.declared import Declarations, Declared
 from upwell.project.problems import problem, unknown_name
-from upwell.project.values import Dashboard, Dimension, RatioMetric, SemanticModel, Tile
+from upwell.project.values import Dashboard, Grain, Granularity, RatioMetric, SemanticModel, Tile
 
-_FINER_THAN_HOUR = frozenset({"second", "minute", "hour"})
-_FINER_THAN_DAY = _FINER_THAN_HOUR | {"day"}
+_GRANULARITIES = get_args(Granularity)  # from the finest to the coarsest; every grain is one
 
 
 def check_dashboards(declared: Declarations) -> Iterator[ProjectError]:
@@ -158,10 +158,9 @@ def _check_time(
     for semantic in semantic_models:
         name = semantic.defaults.agg_time_dimension
         times = [each for each in semantic.dimensions if each.type == "time"]
-        unit = next((_granularity(each) for each in times if each.name == name), None)
+        unit = next((each.granularity for each in times if each.name == name), None)
         for period, grain in tile.grain.items():
-            fine_enough = _FINER_THAN_HOUR if grain == "hour" else _FINER_THAN_DAY
-            if unit is not None and unit not in fine_enough:
+            if unit is not None and _is_coarser(unit, grain):
                 yield problem(
                     "project_mismatch",
                     f"time dimension `{name}` is only known to the {unit}, not to the {grain}",
@@ -170,8 +169,8 @@ def _check_time(
                 )
 
 
-def _granularity(dimension: Dimension) -> str:
-    return "day" if dimension.type_params is None else dimension.type_params.time_granularity
+def _is_coarser(unit: Granularity, grain: Grain) -> bool:
+    return _GRANULARITIES.index(unit) > _GRANULARITIES.index(grain)
 
 
 def _categorical(semantic_models: Sequence[SemanticModel]) -> list[str]:

@@ -27,9 +27,16 @@ nearest key that is. The JSON Schemas in [schemas/](schemas/) say the same to an
 Lists and mappings are YAML's; aliases, tags and several documents in one file are not read. Words
 such as `no` and `06:30` are text, with or without quotes.
 
-A **name** is lower-case letters, digits and `_`, beginning with a letter. A **period** is a number
-of hours or days: `24h`, `30d`.
+A **name** is lower-case letters, digits and `_`, beginning with a letter. A **span** is a number of
+hours or days: `24h`, `30d`. A **period** is a span, a number of calendar months (`12m`), or `all`.
 """
+
+# A word of the introduction: how what is expected of such a text begins.
+_SPOKEN = {
+    "name": "lower-case letters",
+    "span": "a number of hours or days",
+    "period": "a number of hours, days or months",
+}
 
 _MODELS = """\
 ## models/**/*.sql
@@ -148,9 +155,7 @@ def _takes(kind: inspect.Type) -> str:
 def _spoken_pattern(kind: inspect.Metadata) -> str:
     """The word of the introduction for a patterned text, if it has one."""
     expected = (kind.extra or {}).get("expected", "")
-    if expected.startswith("lower-case"):
-        return "name"
-    return "period" if expected.startswith("a number of hours") else ""
+    return next((word for word, begins in _SPOKEN.items() if expected.startswith(begins)), "")
 
 
 def _problems() -> str:

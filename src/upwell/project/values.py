@@ -25,11 +25,18 @@ Name = Annotated[
         extra={"expected": "lower-case letters, digits and _, beginning with a letter"},
     ),
 ]
-Period = Annotated[
+Span = Annotated[
     str,
     Meta(
         pattern=r"^[1-9][0-9]{0,3}[hd]$",
         extra={"expected": "a number of hours or days, such as 24h or 30d"},
+    ),
+]
+Period = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-9][0-9]{0,3}[hd]|[1-9][0-9]{0,2}m|all)$",
+        extra={"expected": "a number of hours, days or months, such as 24h, 30d or 12m, or all"},
     ),
 ]
 Text = Annotated[str, Meta(min_length=1, extra={"expected": "some text"})]
@@ -178,11 +185,14 @@ class Entity(_Value, frozen=True, kw_only=True):
     description: Annotated[str, Meta(description="What it is, for readers.")] = ""
 
 
+Granularity = Literal["second", "minute", "hour", "day", "week", "month"]
+
+
 class DimensionTypeParams(_Value, frozen=True, kw_only=True):
     """What only a time dimension has."""
 
     time_granularity: Annotated[
-        Literal["second", "minute", "hour", "day", "week", "month"],
+        Granularity,
         Meta(description="The finest unit that the column's times are meaningful to."),
     ] = "day"
 
@@ -202,6 +212,11 @@ class Dimension(_Value, frozen=True, kw_only=True):
     type_params: Annotated[
         DimensionTypeParams | None, Meta(description="Only for `type: time`.")
     ] = None
+
+    @property
+    def granularity(self) -> Granularity:
+        """The finest unit that the times are meaningful to."""
+        return (self.type_params or DimensionTypeParams()).time_granularity
 
 
 class Measure(_Value, frozen=True, kw_only=True):
@@ -295,7 +310,7 @@ class MetricsFile(_Value, frozen=True, kw_only=True):
 
 # ── dashboards/*.yaml ────────────────────────────────────────────────────────────────────────────
 
-Grain = Literal["hour", "day"]
+Grain = Literal["hour", "day", "week", "month"]
 
 
 class PeriodChoice(_Value, frozen=True, kw_only=True):
@@ -305,8 +320,10 @@ class PeriodChoice(_Value, frozen=True, kw_only=True):
     choices: Annotated[
         tuple[Period, ...],
         Meta(
-            description="Periods to choose from: the last so many business hours or days, the one "
-            "that is running included.",
+            description="Periods to choose from: the last so many business hours, days or calendar "
+            "months, the one that is running included; or `all`, from the first day that has data "
+            "to the last, with which nothing is compared. A row without a time from 1990 to now "
+            "counts in none; with `all` the page says how many there are.",
             min_length=1,
         ),
     ]
@@ -329,7 +346,9 @@ class Tile(_Value, frozen=True, kw_only=True):
         dict[Period, Grain],
         Meta(
             description="For a timeline, what one point covers in each period; default: an hour up "
-            "to `7d`, a day beyond."
+            "to 7 days, a day up to 120, a week up to 400, a month beyond; for periods in months, "
+            "a day up to `3m`, a month beyond; never finer than the `time_granularity`. With more "
+            "than 1,500 points the next coarser grain is taken."
         ),
     ] = {}
     title: Annotated[str | None, Meta(description="Heading; default: the metric's label.")] = None
@@ -347,7 +366,7 @@ class Dashboard(_Value, frozen=True, kw_only=True):
         Literal["previous_period"] | None,
         Meta(
             description="Show each number's change against the same elapsed part of the period "
-            "before."
+            "before; `all` has none before it."
         ),
     ] = None
     filters: Annotated[
@@ -396,7 +415,7 @@ class Requirement(_Value, frozen=True, kw_only=True):
         Meta(description="What the measure must reach, e.g. `p99 <= 5 s`; units ms, s, min."),
     ] = None
     over: Annotated[
-        Period | None, Meta(description="The span of time that is judged, up to now.")
+        Span | None, Meta(description="The span of time that is judged, up to now.")
     ] = None
 
 

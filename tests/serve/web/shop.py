@@ -57,6 +57,11 @@ tiles:
   - {metric: net_sales, by: category, as: ranked_bars}
 """
 
+#: The same board over data of any age, its timeline at the usual grains.
+LONG_DASHBOARD = DASHBOARD.replace(
+    "{default: 30d, choices: [24h, 7d, 30d]}", "{default: all, choices: [24h, 7d, 30d, 12m, all]}"
+).replace("grain: {24h: hour, 7d: hour, 30d: day}", "grain: {}")
+
 NET_SALES, ORDERS, UNITS, AVERAGE, TIMELINE, REGIONS, CATEGORIES = range(7)
 
 SCHEMA = TableSchema(
@@ -88,10 +93,14 @@ Row = tuple[int, int | None, str | None, str | None, int | None, Decimal | None]
 
 
 def make_project(
-    *, zone: str = "Europe/London", day_starts: str = "00:00", dashboard: str = DASHBOARD
+    *,
+    zone: str = "Europe/London",
+    day_starts: str = "00:00",
+    dashboard: str = DASHBOARD,
+    metrics_file: str = METRICS,
 ) -> Project:
     """The project with one dashboard, ``sales``."""
-    metrics = msgspec.convert(yaml.safe_load(METRICS), MetricsFile)
+    metrics = msgspec.convert(yaml.safe_load(metrics_file), MetricsFile)
     settings: dict[str, Any] = {
         "name": "shop",
         "sources": {"shop": {"type": "postgres", "url": "postgresql://x/y", "tables": ["orders"]}},

@@ -46,7 +46,7 @@ class CountingBoards:
             version=version,
             period=view.period,
             zone="UTC",
-            window=WindowTimes(starts_ms=0, ends_ms=1),
+            window=WindowTimes(starts_ms=0, ends_ms=1, last_day_ms=0, is_running=True),
             filters=[],
             tiles=[],
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from upwell.testing import MemoryFeed
 
 from .conftest import Serve, Served, wait_until
-from .shop import SCHEMA, Row, batch, table
+from .shop import LONG_DASHBOARD, SCHEMA, Row, batch, make_project, table
 
 pytestmark = pytest.mark.browser
 
@@ -228,6 +230,109 @@ def test_the_chart_can_be_read_as_a_table(page: Page, shop: Served, feed: Memory
     expect(rows.first.locator("td").last).to_have_text("£100.00")
     sell(feed, sale(4, "South", "Hats", "25.00"))
     expect(rows.first.locator("td").last).to_have_text("£125.00")
+
+
+@pytest.fixture
+def old_shop(serve: Serve, feed: MemoryFeed) -> Served:
+    """Orders of 2010 and 2011, on a board that shows all of them."""
+    days = [datetime(2010, 12, 15, 9, tzinfo=UTC), datetime(2011, 12, 9, 12, tzinfo=UTC)]
+    at_us = [int(day.timestamp()) * 1_000_000 for day in days]
+    rows = [
+        (number, at, "North", "Hats", 1, Decimal(10 * number)) for number, at in enumerate(at_us, 1)
+    ]
+    feed.replace(SCHEMA, table([*rows, (3, None, "North", "Hats", 1, Decimal(1))]))
+    feed.commit()
+    dashboard = LONG_DASHBOARD.replace("grain: {}", "grain: {all: month}")
+    served = serve(make_project(dashboard=dashboard))
+    wait_until(lambda: served.site.replica.version is not None)
+    return served
+
+
+def test_data_of_any_age_is_shown_with_its_days_and_without_comparison(
+    page: Page, old_shop: Served
+) -> None:
+    show(page, old_shop)
+    header = page.locator("#window")
+    expect(header).to_contain_text(re.compile(r"^15 Dec 2010\s–\s9 Dec 2011 · 1 row left out"))
+    expect(page.locator(NET_SALES)).to_have_text("£30.00")
+    expect(page.locator(".number-change").first).to_be_hidden()
+    expect(page.locator(".period")).to_have_text(["24 h", "7 days", "30 days", "12 months", "All"])
+    page.get_by_role("button", name="12 months").click()
+    expect(header).to_contain_text("against the 12 months before")
+    expect(page.locator(NET_SALES)).to_have_text("£0.00")
+    expect(page.locator("[data-tile='0'] [data-part=previous]")).to_have_text("from £0.00")
+    assert page.url.endswith("?period=12m")
+    page.get_by_role("button", name="All").click()
+    expect(page.locator(".number-change").first).to_be_hidden()
+
+
+def test_months_are_named_in_the_tooltip_and_the_table_with_what_they_leave_out(
+    page: Page, old_shop: Served
+) -> None:
+    show(page, old_shop)
+    expect(page.locator("[data-part=caption]").first).to_have_text("Monthly · Europe/London time")
+    box = page.locator("[data-part=chart]").bounding_box()
+    assert box is not None
+    tip = page.locator(".tip")
+    page.mouse.move(box["x"] + box["width"] - 18, box["y"] + box["height"] / 2)
+    expect(tip).to_contain_text("December 2011")
+    expect(tip.locator(".tip-note")).to_have_text("Only until 9 Dec")
+    page.mouse.move(box["x"] + 44, box["y"] + box["height"] / 2)
+    expect(tip).to_contain_text("December 2010")
+    expect(tip.locator(".tip-note")).to_have_text("Only from 15 Dec")
+    page.get_by_text("Show as table").click()
+    expect(page.locator("thead th").first).to_have_text("Month")
+    expect(page.locator("tbody th").first).to_have_text("December 2011")
+    expect(page.locator("tbody tr")).to_have_count(13)
+
+
+AXIS = """async ([days, grain, width]) => {
+    const folder = document.querySelector("script[type=module]").src.replace("page.js", "");
+    const { timeLabels } = await import(`${folder}timeaxis.js`);
+    const { clock } = await import(`${folder}format.js`);
+    return [...timeLabels(days.map(Date.parse), grain, clock("UTC"), width).values()];
+}"""
+
+
+def test_an_axis_has_as_many_labels_as_there_is_room_and_the_year_where_it_changes(
+    page: Page, old_shop: Served
+) -> None:
+    show(page, old_shop)
+
+    def labels(first: str, count: int, grain: str, width: int) -> list[str]:
+        start = date.fromisoformat(first)
+        if grain == "month":
+            months = (start.year * 12 + start.month - 1 + each for each in range(count))
+            days = [date(month // 12, month % 12 + 1, 1) for month in months]
+        else:
+            step = timedelta(days=7 if grain == "week" else 1)
+            days = [start + each * step for each in range(count)]
+        said: list[str] = page.evaluate(AXIS, [[f"{each}" for each in days], grain, width])
+        return said
+
+    assert labels("1996-07-01", 8, "month", 1000) == (
+        ["Jul\n1996", "Aug", "Sept", "Oct", "Nov", "Dec", "Jan\n1997", "Feb"]
+    )
+    assert labels("1996-07-01", 23, "month", 280) == ["Jul\n1996", "Jan\n1997", "Jul", "Jan\n1998"]
+    assert labels("2010-11-29", 20, "week", 1000) == ["Dec\n2010", "Jan\n2011", "Feb", "Mar", "Apr"]
+    assert labels("2011-12-01", 120, "day", 200) == ["Dec\n2011", "Jan\n2012", "Feb", "Mar"]
+    assert labels("2011-12-30", 4, "day", 1000) == (
+        ["30 Dec\n2011", "31 Dec", "1 Jan\n2012", "2 Jan"]
+    )
+    assert labels("1999-01-01", 4 * 365, "day", 260) == ["1999", "2000", "2001", "2002"]
+    this_year = f"{datetime.now(UTC).year}"
+    assert labels(f"{this_year}-01-01", 3, "month", 1000) == ["Jan", "Feb", "Mar"]
+    assert labels(f"{this_year}-01-05", 1, "day", 300) == ["5 Jan"]
+
+
+def test_the_span_of_all_grows_on_an_open_page(
+    page: Page, old_shop: Served, feed: MemoryFeed
+) -> None:
+    show(page, old_shop)
+    expect(page.locator("#window")).to_contain_text("9 Dec 2011 ·")
+    sell(feed, sale(4, "South", "Hats", "5.00"))
+    expect(page.locator("#window")).to_contain_text("today so far")
+    expect(page.locator(NET_SALES)).to_have_text("£35.00")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

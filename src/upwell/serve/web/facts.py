@@ -5,7 +5,8 @@ filter it leaves out (a ranked list shows what its own filter would hide). All c
 model are answered together: its rows inside the two windows are read once, and each combination of
 filters and measures is one GROUPING SETS over them.
 
-Sums of decimals stay decimals. A row whose time is NULL or lies after now is in no window.
+Sums of decimals stay decimals. A row whose time is NULL, outside the calendar or after now is in no
+window; ``read_held`` says how many such rows there are.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import duckdb
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table
 from upwell.project.values import Grain, Measure, SemanticModel
-from upwell.serve.web.calendar import Window
+from upwell.serve.web.calendar import Span, Window
 from upwell.serve.web.metrics import Number, aggregate, dimension, expression
-from upwell.serve.web.replica import At
+from upwell.serve.web.period import GRAINS
+from upwell.serve.web.replica import At, OnCalendar
 from upwell.serve.web.view import Filter
 
 
@@ -73,14 +75,13 @@ def read_facts(
     wanted: Mapping[Cut, Iterable[str]],
     filters: Sequence[Filter],
     window: Window,
-    compares: bool,
 ) -> dict[Cut, Cells]:
     """The values of all ``wanted`` cuts, each with the names of the measures it needs."""
     needed: dict[Cut, set[str]] = {}
     for cut, names in wanted.items():
         needed.setdefault(_distinct(cut, filters), set()).update(names)
     query = _Query(model, schema, needed, filters)
-    statement, values = query.statement(window, compares=compares)
+    statement, values = query.statement(window)
     found: dict[Cut, dict[Cell, dict[str, Number]]] = {cut: {} for cut in needed}
     places = query.places()
     for row in connection.execute(statement, values).fetchall():
@@ -94,6 +95,29 @@ def read_facts(
             for name, column in place.measures.items()
         }
     return {cut: found[_distinct(cut, filters)] for cut in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What there is of a model's rows: between which instants they count, and how many nowhere."""
+
+    span: Span | None
+    rows_left_out: int
+
+
+def read_held(
+    connection: duckdb.DuckDBPyConnection, model: SemanticModel, begins_us: int, now_us: int
+) -> Held:
+    """What is held from the beginning of the calendar up to and with now."""
+    instant = quote(At(model.defaults.agg_time_dimension).instant)
+    counts = f"FILTER ({instant} BETWEEN $1 AND $2)"
+    row = connection.execute(
+        f"SELECT min({instant}) {counts}, max({instant}) {counts}, count(*), count(*) {counts} "
+        f"FROM {quote_table(model.model)}",
+        [begins_us, now_us],
+    ).fetchone()
+    first_us, last_us, rows, counted = row or (None, None, 0, 0)
+    return Held(None if first_us is None else Span(first_us, last_us + 1), rows - counted)
 
 
 def next_arrival_us(
@@ -116,7 +140,7 @@ class _Query:
     """The statement over one semantic model, and how to read its rows.
 
     Every row is: branch; which grouping columns were aggregated away (bits); whether it is of the
-    current window; day; hour; one column a dimension; one a measure (NULL where the branch has no
+    current window; one column a grain; one a dimension; one a measure (NULL where the branch has no
     need of it).
     """
 
@@ -129,26 +153,27 @@ class _Query:
     ) -> None:
         self.model = model
         self.schema = schema
+        self.at = At(model.defaults.agg_time_dimension)
         self.filters = filters
         self.branches = _branches(model, wanted)
+        self.grains = [grain for grain in GRAINS if any(cut.over == grain for cut in wanted)]
         names = {cut.by for cut in wanted if cut.by} | {each.dimension for each in filters}
         self.dimensions = sorted(names)
         used = {measure.name for branch in self.branches for measure in branch.measures}
         self.measures = [measure for measure in model.measures if measure.name in used]
 
-    def statement(self, window: Window, *, compares: bool) -> tuple[str, list[object]]:
+    def statement(self, window: Window) -> tuple[str, list[object]]:
         """The SQL and the values to bind."""
         values: list[object] = [window.current.start_us, window.current.end_us]
-        at = At(self.model.defaults.agg_time_dimension)
-        instant = quote(at.instant)
+        instant = quote(self.at.instant)
         rows = f"{instant} >= $1 AND {instant} < $2"
-        if compares:
+        if window.previous is not None:
             values += [window.previous.start_us, window.previous.end_us]
             rows = f"({rows}) OR ({instant} >= $3 AND {instant} < $4)"
         columns = [f"{instant} >= $1 AS is_current"]
         columns += [
-            f"CASE WHEN {instant} >= $1 THEN {quote(name)} END AS {alias}"
-            for name, alias in ((at.day, "day_us"), (at.hour, "hour_us"))
+            f"CASE WHEN {instant} >= $1 THEN {quote(self._bucket(grain))} END AS {grain}_us"
+            for grain in self.grains
         ]
         for index, name in enumerate(self.dimensions):
             columns.append(f"CAST({self._dimension_sql(name)} AS VARCHAR) AS d{index}")
@@ -156,18 +181,19 @@ class _Query:
             if passes:
                 columns.append(f"{passes} AS p{index}")
         columns += [f"{self._measure_sql(each)} AS m{i}" for i, each in enumerate(self.measures)]
-        facts = f"SELECT {', '.join(columns)} FROM {quote_table(self.schema.name)} WHERE {rows}"
+        facts = f"SELECT {', '.join(columns)} FROM {self._source()} WHERE {rows}"
         selects = [self._select(number, branch) for number, branch in enumerate(self.branches)]
         return f"WITH facts AS MATERIALIZED ({facts}) " + " UNION ALL ".join(selects), values
 
     def places(self) -> dict[tuple[int, int], _Place]:
         """How to read a row, by its first two columns."""
-        first_measure = 5 + len(self.dimensions)
+        first_dimension = 3 + len(self.grains)
+        first_measure = first_dimension + len(self.dimensions)
         return {
             (number, self._aggregated(branch, cut)): _Place(
                 cut,
-                bucket={"day": 3, "hour": 4, None: None}[cut.over],
-                value=5 + self.dimensions.index(cut.by) if cut.by else None,
+                bucket=3 + self.grains.index(cut.over) if cut.over else None,
+                value=first_dimension + self.dimensions.index(cut.by) if cut.by else None,
                 measures={
                     measure.name: first_measure + self.measures.index(measure)
                     for measure in branch.measures
@@ -177,9 +203,27 @@ class _Query:
             for cut in branch.cuts
         }
 
+    def _source(self) -> str:
+        """The model's table; with the calendar where weeks or months are counted."""
+        table = quote_table(self.schema.name)
+        if not {"week", "month"} & set(self.grains):
+            return table
+        days = f"{quote(self.at.day)} = {quote(OnCalendar.DAY)}"
+        return f"{table} JOIN {quote(OnCalendar.TABLE)} ON {days}"
+
+    def _bucket(self, grain: Grain) -> str:
+        """The column that holds the start of a row's bucket."""
+        return {
+            "hour": self.at.hour,
+            "day": self.at.day,
+            "week": OnCalendar.WEEK,
+            "month": OnCalendar.MONTH,
+        }[grain]
+
     def _select(self, number: int, branch: _Branch) -> str:
         used = self._grouped(branch)
-        groups = ["day_us", "hour_us", *(f"d{index}" for index in range(len(self.dimensions)))]
+        groups = [f"{grain}_us" for grain in self.grains]
+        groups += [f"d{index}" for index in range(len(self.dimensions))]
         sets = ", ".join(f"({', '.join(['is_current', *self._group(c)])})" for c in branch.cuts)
         columns = [str(number), f"grouping_id({', '.join(used)})" if used else "0", "is_current"]
         columns += [name if name in used else "NULL" for name in groups]

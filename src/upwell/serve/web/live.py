@@ -59,8 +59,11 @@ class Frame:
         if other is None:
             return True
         new, old = self.payload, other.payload
-        return (new.version, new.window.starts_ms) != (old.version, old.window.starts_ms) or (
-            new.tiles != old.tiles
+        return (
+            new.version != old.version
+            or new.window.starts_ms != old.window.starts_ms
+            or new.window.is_running != old.window.is_running
+            or new.tiles != old.tiles
         )
 
     def event(self) -> bytes:

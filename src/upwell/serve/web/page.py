@@ -17,8 +17,8 @@ from upwell.core.errors import UpwellError
 from upwell.project.values import Project
 from upwell.serve.web.assets import Assets
 from upwell.serve.web.board import board_tiles
-from upwell.serve.web.calendar import parse_period
 from upwell.serve.web.metrics import Definition, dimension, formula
+from upwell.serve.web.period import parse_period
 from upwell.serve.web.tiles import BoardTile
 from upwell.serve.web.view import View
 
@@ -45,7 +45,6 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters["spelled"] = _spelled
         self._environment.globals.update(
             asset=assets.address,
             project=project.settings.name,
@@ -61,6 +60,7 @@ class Pages:
             board=board,
             name=view.dashboard,
             period=view.period,
+            periods={text: parse_period(text) for text in board.period.choices},
             numbers=[each for each in described if each["kind"] == "number"],
             panels=[each for each in described if each["kind"] != "number"],
             setup=_inline(msgspec.json.encode(self._setup(view, tiles))),
@@ -116,8 +116,8 @@ class Pages:
             "title": board.title,
             "zone": self._project.settings.time.zone,
             "dayStarts": self._project.settings.time.day_starts,
+            "weekStarts": self._project.settings.time.week_starts.capitalize(),
             "period": {"default": board.period.default, "choices": board.period.choices},
-            "compares": board.compare is not None,
             "filters": board.filters,
             "dimensions": {
                 name: self._dimension_label(tile.definition, name) for name, tile in named
@@ -131,12 +131,6 @@ class Pages:
                 for tile in tiles
             },
         }
-
-
-def _spelled(period: str) -> str:
-    """``24h`` as people say it: ``24 hours``."""
-    parsed = parse_period(period)
-    return f"{parsed.count} {parsed.unit}{'' if parsed.count == 1 else 's'}"
 
 
 def _inline(json: bytes) -> str:

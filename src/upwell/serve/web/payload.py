@@ -30,11 +30,17 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True, tag="timeline", tag_field="kind"):
-    """A metric over time, split by a dimension. Every bucket is there, empty ones too."""
+    """A metric over time, split by a dimension. Every bucket is there, empty ones too.
+
+    ``asked`` is the grain that the dashboard names, where that had too many points. ``is_running``:
+    the last bucket ends after now.
+    """
 
     metric: str
     by: str | None
     grain: str
+    asked: str | None = None
+    is_running: bool
     buckets_ms: list[int]
     totals: list[Value | None]
     series: list[Series]
@@ -63,12 +69,22 @@ class Bars(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field="kin
 
 
 class WindowTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """Which time the numbers speak of; ends are exclusive."""
+    """Which time the numbers speak of; ends are exclusive.
+
+    ``last_day_ms`` is when the last business day of the window begins; ``is_running`` where that is
+    today. The previous window is absent where nothing is compared, and for ``all``; of ``all``,
+    ``is_empty`` says that nothing has happened yet, so that the window is today, and
+    ``rows_left_out`` how many rows count in no period: without a time, before 1990 or after now.
+    """
 
     starts_ms: int
     ends_ms: int
+    last_day_ms: int
+    is_running: bool
     previous_starts_ms: int | None = None
     previous_ends_ms: int | None = None
+    is_empty: bool = False
+    rows_left_out: int = 0
 
 
 class ActiveFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ Messages of the feed are kept back until the end of their version and then appli
 transaction, so a reader sees every table at one and the same version. Beside its own columns a
 table holds, for the time dimension it is counted by, the instant and the starts of its business day
 and hour (``At``): they are computed once, when a row arrives, and no query thinks about time zones.
+Which week and month a day belongs to stands in a table of its own (``OnCalendar``).
 
 Invariant: a table equals what the feed said, as a bag of rows. A change that takes away a row which
 is not there raises IntegrityError; the follower then starts over from a snapshot.
@@ -54,6 +55,18 @@ class At:
         return f"_upwell_{self.dimension}_hour_us"
 
 
+class OnCalendar:
+    """The table that says of each day of the calendar, by its start, when its week and month begin.
+
+    Its columns are named as no column of a model is, so that a query may leave them unqualified.
+    """
+
+    TABLE = "_upwell_calendar"
+    DAY = "_upwell_on_day"
+    WEEK = "_upwell_on_week"
+    MONTH = "_upwell_on_month"
+
+
 class Replica:
     """In-memory tables, one writer, any number of readers. ``close`` frees the memory."""
 
@@ -69,6 +82,7 @@ class Replica:
         self._root = self._connection.cursor()  # never queried: readers are made from it
         self._root_lock = threading.Lock()
         self._connection.execute(f"CREATE TABLE {_STATE} AS SELECT -1::BIGINT AS version")
+        self._create_calendar()
 
     @property
     def version(self) -> int | None:
@@ -113,6 +127,17 @@ class Replica:
         with self._root_lock:
             self._root.close()
             self._connection.close()
+
+    def _create_calendar(self) -> None:
+        # A date that a zone left out begins when the next does, and must not be there twice.
+        days = np.unique(self.calendar.day_starts_us[:-1])
+        columns = {
+            OnCalendar.DAY: days,
+            OnCalendar.WEEK: self.calendar.starts(days, "week"),
+            OnCalendar.MONTH: self.calendar.starts(days, "month"),
+        }
+        with self._incoming(pa.table(columns)):
+            self._connection.execute(f"CREATE TABLE {OnCalendar.TABLE} AS FROM {_INCOMING}")
 
     def _apply(self, version: int) -> frozenset[str]:
         pending, self._pending = self._pending, []

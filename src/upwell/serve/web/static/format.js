@@ -47,6 +47,11 @@ export function compact(metric, value) {
   return written(numberFormat({ ...styleOf(metric), ...digits }), value);
 }
 
+/** How many: 12,345. */
+export function wholeNumber(count) {
+  return numberFormat({}).format(count);
+}
+
 /** A value beside an axis: £20k. */
 export function axis(metric, value) {
   const digits = { notation: "compact", minimumFractionDigits: 0, maximumFractionDigits: 1 };
@@ -89,25 +94,51 @@ export function age(milliseconds) {
 
 /** Times of day and dates on the clocks of the business. */
 export function clock(zone) {
+  const formatter = (options) => new Intl.DateTimeFormat(LOCALE, { timeZone: zone, ...options });
   const format = (options) => {
-    const formatter = new Intl.DateTimeFormat(LOCALE, { timeZone: zone, ...options });
-    return (milliseconds) => formatter.format(milliseconds);
+    const made = formatter(options);
+    return (milliseconds) => made.format(milliseconds);
   };
+  const numeric = new Intl.DateTimeFormat("en-u-ca-gregory", {
+    timeZone: zone, year: "numeric", month: "numeric", day: "numeric",
+  });
+  const short = { day: "numeric", month: "short" };
+  const ranges = [formatter(short), formatter({ ...short, year: "numeric" })];
+  const minute = { weekday: "short", ...short, hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const minutes = [format(minute), format({ ...minute, year: "numeric" })];
+
+  /** Year, month (0 to 11) and day as numbers. */
+  function date(milliseconds) {
+    const parts = numeric.formatToParts(milliseconds);
+    const number = (type) => Number(parts.find((each) => each.type === type).value);
+    return { year: number("year"), month: number("month") - 1, day: number("day") };
+  }
+  const isPast = (milliseconds) => date(milliseconds).year !== date(Date.now()).year;
+
   return {
+    date,
     hour: format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
-    day: format({ day: "numeric", month: "short" }),
+    day: format(short),
     weekday: format({ weekday: "short", day: "numeric" }),
+    month: format({ month: "short" }),
+    monthLong: format({ month: "long", year: "numeric" }),
     dayLong: format({ weekday: "short", day: "numeric", month: "short", year: "numeric" }),
-    hourLong: format({
-      weekday: "short", day: "numeric", month: "short",
-      hour: "2-digit", minute: "2-digit", hourCycle: "h23",
-    }),
+    hourLong: (at) => minutes[Number(isPast(at))](at),
+    /** From one day to another, with the year where asked for or not this one. */
+    days: (from, to, withYear) => ranges[Number(withYear || isPast(from) || isPast(to))].formatRange(from, to),
   };
 }
+
+/** The seven days from a date on, as people write them. */
+export function weekOf({ year, month, day }) {
+  const format = new Intl.DateTimeFormat(LOCALE, { timeZone: "UTC", day: "numeric", month: "short", year: "numeric" });
+  return format.formatRange(Date.UTC(year, month, day), Date.UTC(year, month, day + 6));
+}
+
+const UNITS = { h: "hour", d: "day", m: "month" };
 
 /** "24h" as "24 hours". */
 export function periodName(period) {
   const count = Number.parseInt(period, 10);
-  const unit = period.endsWith("h") ? "hour" : "day";
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+  return `${count} ${UNITS[period.at(-1)]}${count === 1 ? "" : "s"}`;
 }

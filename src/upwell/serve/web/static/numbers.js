@@ -3,9 +3,8 @@
 import { change, full } from "./format.js";
 import { part, setText, showChange } from "./dom.js";
 
-export function showNumber(tile, data, metric, compares) {
+export function showNumber(tile, data, metric) {
   setText(part(tile, "value"), full(metric, data.value));
-  if (!compares) return;
   showChange(part(tile, "change"), change(data.change));
   setText(part(tile, "previous"), data.previous == null ? "" : `from ${full(metric, data.previous)}`);
 }

@@ -3,7 +3,7 @@
 import { Age } from "./age.js";
 import { Bars } from "./bars.js";
 import { element, part, setAttribute, setText } from "./dom.js";
-import { clock, periodName } from "./format.js";
+import { clock, periodName, wholeNumber } from "./format.js";
 import { connectMenu } from "./menu.js";
 import { showNumber } from "./numbers.js";
 import { Stream } from "./stream.js";
@@ -61,12 +61,13 @@ function follow() {
 
 function show() {
   if (!payload) return;
+  byId("board").classList.toggle("uncompared", !isCompared());
   showWindow();
   payload.tiles.forEach((data, index) => {
     const tile = document.querySelector(`[data-tile="${index}"]`);
     const metric = setup.metrics[data.metric];
-    if (data.kind === "number") showNumber(tile, data, metric, setup.compares);
-    else if (data.kind === "timeline") timeline(tile, index).show(data, metric);
+    if (data.kind === "number") showNumber(tile, data, metric);
+    else if (data.kind === "timeline") timeline(tile, index).show(data, metric, payload.window);
     else bars(tile, index, data).show(data, metric, view);
   });
 }
@@ -77,25 +78,37 @@ function timeline(tile, index) {
 }
 
 function bars(tile, index, data) {
+  const canFilter = setup.filters.includes(data.by);
   if (!tiles.has(index)) {
-    const canFilter = setup.filters.includes(data.by);
     const colours = payload.tiles.some((each) => each.kind === "timeline" && each.by === data.by);
     tiles.set(index, new Bars(tile, { canFilter, colours, choose }));
-    const caption = [canFilter ? "Choose to filter" : "", "share"];
-    if (setup.compares) caption.push("change");
-    setText(part(tile, "caption"), caption.filter(Boolean).join(" · "));
   }
+  const caption = [canFilter ? "Choose to filter" : "", "share", isCompared() ? "change" : ""];
+  setText(part(tile, "caption"), caption.filter(Boolean).join(" · "));
   return tiles.get(index);
 }
 
+function isCompared() {
+  return payload.window.previous_starts_ms !== null;
+}
+
 function showWindow() {
-  const { starts_ms: starts, ends_ms: ends } = payload.window;
-  const span = payload.period.endsWith("h")
-    ? `${times.hourLong(starts)} until now`
-    : `${times.day(starts)} – ${times.day(ends - 1)}, today so far`;
-  const compared = setup.compares ? `against the ${periodName(payload.period)} before` : "";
-  const said = [span, compared, `${setup.zone} time`].filter(Boolean);
-  setText(byId("window"), said.join(" · "));
+  const { rows_left_out: leftOut } = payload.window;
+  const said = [
+    span(),
+    isCompared() ? `against the ${periodName(payload.period)} before` : "",
+    leftOut ? `${leftOut === 1 ? "1 row" : `${wholeNumber(leftOut)} rows`} left out, not dated from 1990 to now` : "",
+    `${setup.zone} time`,
+  ];
+  setText(byId("window"), said.filter(Boolean).join(" · "));
+}
+
+function span() {
+  const { starts_ms: starts, last_day_ms: lastDay, is_running: isRunning, is_empty: isEmpty } = payload.window;
+  if (isEmpty) return "No data yet";
+  if (payload.period.endsWith("h")) return `${times.hourLong(starts)} until now`;
+  const isLong = !payload.period.endsWith("d");
+  return `${times.days(starts, lastDay, isLong)}${isRunning ? ", today so far" : ""}`;
 }
 
 function showNotice(text) {

@@ -3,19 +3,30 @@
 
 import { init } from "./charts.js";
 import { colour, element, part, seriesColour, setAttribute, setText } from "./dom.js";
-import { axis, clock, full } from "./format.js";
+import { axis, clock, full, weekOf } from "./format.js";
+import { timeLabels } from "./timeaxis.js";
 
 const REDRAW_MS = 400;
 const TABLE_MS = 2000;
-const DENSE_POINTS = 60; // from here on lines between layers would hide them
+const DENSE_POINTS = 60; // from here on lines between layers would hide them, if they were not thin
+const CROWDED_POINTS = 180; // and from here on thin ones would
 const OTHER = "\u0000other";
 const FONT = "Inter, system-ui, sans-serif";
+const BESIDE_PLOT = 70; // pixels that the value axis takes
+const WORDS = {
+  hour: { every: "Hourly", one: "Hour", running: "This hour" },
+  day: { every: "Daily", one: "Day", running: "Today" },
+  week: { every: "Weekly", one: "Week", running: "This week" },
+  month: { every: "Monthly", one: "Month", running: "This month" },
+};
 
 export class Timeline {
   #tile;
   #chart = null;
   #data = null;
   #metric = null;
+  #window = null;
+  #labelled = { key: "", labels: new Map() };
   #drawnAt = -Infinity;
   #timer = 0;
   #tableAt = -Infinity;
@@ -26,12 +37,13 @@ export class Timeline {
     this.setup = setup;
     this.times = clock(setup.zone);
     part(tile, "details").addEventListener("toggle", () => this.#showTable(true));
-    new ResizeObserver(() => this.#chart?.resize()).observe(part(tile, "chart"));
+    new ResizeObserver(() => this.#resize()).observe(part(tile, "chart"));
   }
 
-  show(data, metric) {
+  show(data, metric, window) {
     this.#data = data;
     this.#metric = metric;
+    this.#window = window;
     const wait = this.#drawnAt + REDRAW_MS - performance.now();
     clearTimeout(this.#timer);
     if (wait <= 0) this.#draw();
@@ -46,6 +58,12 @@ export class Timeline {
     this.#draw();
   }
 
+  #resize() {
+    if (!this.#chart) return;
+    this.#chart.resize();
+    this.#chart.setOption({ xAxis: { axisLabel: this.#labels() } });
+  }
+
   #draw() {
     this.#drawnAt = performance.now();
     const node = part(this.#tile, "chart");
@@ -57,7 +75,7 @@ export class Timeline {
     const { buckets_ms: buckets, series } = this.#data;
     this.#chart.setOption(
       {
-        xAxis: { data: buckets, axisLabel: this.#labels() },
+        xAxis: { data: buckets, boundaryGap: buckets.length === 1, axisLabel: this.#labels() },
         series: series.map((each, place) => this.#layer(each, place === 0)),
       },
       { replaceMerge: this.#isNewShape() ? ["series"] : [] },
@@ -96,10 +114,9 @@ export class Timeline {
       },
       xAxis: {
         type: "category",
-        boundaryGap: false,
         axisLine: { lineStyle: { color: colour("--line") } },
         axisTick: { show: false },
-        axisLabel: { color: faint, fontSize: 12, margin: 10, hideOverlap: true },
+        axisLabel: { color: faint, fontSize: 12, lineHeight: 15, margin: 10, hideOverlap: true, alignMaxLabel: "right" },
       },
       yAxis: {
         type: "value",
@@ -113,7 +130,7 @@ export class Timeline {
   #layer(series, isFirst) {
     const fill = colour(seriesColour(series.rank));
     const last = this.#data.buckets_ms.length - 1;
-    const separator = last > DENSE_POINTS ? 0.6 : 1.4;
+    const separator = last > CROWDED_POINTS ? 0 : last > DENSE_POINTS ? 0.6 : 1.4;
     return {
       id: series.key ?? OTHER,
       name: series.label,
@@ -121,14 +138,15 @@ export class Timeline {
       stack: "all",
       smooth: 0.22,
       smoothMonotone: "x",
-      symbol: "none",
+      symbol: last > 0 ? "none" : "circle",
+      symbolSize: 9,
       silent: true,
       emphasis: { disabled: true },
       color: fill,
       lineStyle: { width: separator, color: colour("--card") },
       areaStyle: { color: fill, opacity: 0.86 },
       data: series.values,
-      markArea: isFirst && last > 0 ? this.#partial(last) : { data: [] },
+      markArea: isFirst && last > 0 && this.#data.is_running ? this.#partial(last) : { data: [] },
     };
   }
 
@@ -145,22 +163,51 @@ export class Timeline {
     };
   }
 
+  // Worked out anew only when the axis is another: it takes longer than the rest of a drawing.
   #labels() {
     const { buckets_ms: buckets, grain } = this.#data;
-    const { hour, day, weekday } = this.times;
-    if (grain === "day") return { interval: "auto", showMaxLabel: true, alignMaxLabel: "right", formatter: (at) => day(Number(at)) };
-    if (buckets.length <= 48) {
-      const every = buckets.length > 26 ? 6 : 3;
-      const isShown = (place) => Number.parseInt(hour(buckets[place]), 10) % every === 0;
-      return { interval: isShown, formatter: (at) => hour(Number(at)) };
+    const width = Math.max(1, part(this.#tile, "chart").clientWidth - BESIDE_PLOT);
+    const key = [grain, buckets[0], buckets.at(-1), buckets.length, width].join();
+    if (key !== this.#labelled.key) {
+      this.#labelled = { key, labels: timeLabels(buckets, grain, this.times, width) };
     }
-    const isNewDay = (place) => place > 0 && day(buckets[place]) !== day(buckets[place - 1]);
-    return { interval: isNewDay, formatter: (at) => weekday(Number(at)) };
+    const { labels } = this.#labelled;
+    return { interval: (_, at) => labels.has(Number(at)), formatter: (at) => labels.get(Number(at)) ?? "" };
   }
 
   #time(place) {
     const at = this.#data.buckets_ms[place];
-    return this.#data.grain === "day" ? this.times.dayLong(at) : this.times.hourLong(at);
+    const { times } = this;
+    switch (this.#data.grain) {
+      case "hour": return times.hourLong(at);
+      case "day": return times.dayLong(at);
+      case "week": return weekOf(times.date(at));
+      default: return times.monthLong(at);
+    }
+  }
+
+  // What is said of a point that holds a part of its time only.
+  #partOf(place) {
+    const { buckets_ms: buckets, grain, is_running: isRunning } = this.#data;
+    const { starts_ms: starts, last_day_ms: lastDay } = this.#window;
+    const isLast = place === buckets.length - 1;
+    const said = [];
+    if (place === 0 && buckets[0] < starts) {
+      said.push(`from ${grain === "day" ? this.times.hour(starts) : this.times.day(starts)}`);
+    }
+    if (isLast && !isRunning && this.#endsEarly(buckets[place], lastDay)) {
+      said.push(`until ${this.times.day(lastDay)}`);
+    }
+    if (isLast && isRunning) return [WORDS[grain].running, ...said, "so far"].join(" ");
+    return said.length ? ["Only", ...said].join(" ") : "";
+  }
+
+  // Does the last week or month go on after the last day looked at?
+  #endsEarly(at, lastDay) {
+    const { year, month, day } = this.times.date(at);
+    const ends = { week: Date.UTC(year, month, day + 6), month: Date.UTC(year, month + 1, 0) }[this.#data.grain];
+    const last = this.times.date(lastDay);
+    return ends !== undefined && Date.UTC(last.year, last.month, last.day) < ends;
   }
 
   #tip(place) {
@@ -176,19 +223,20 @@ export class Timeline {
     });
     const head = element("div", "tip-head", element("span", "", this.#time(place)), total);
     const tip = element("div", "tip", head, ...rows.reverse());
-    if (place === buckets.length - 1) {
-      const unit = this.#data.grain === "day" ? "Today" : "This hour";
-      tip.append(element("p", "tip-note", `${unit} so far`));
-    }
+    const note = this.#partOf(place);
+    if (note) tip.append(element("p", "tip-note", note));
     return tip;
   }
 
   #showWords(node) {
-    const grain = this.#data.grain === "day" ? "Daily" : "Hourly";
+    const { grain, asked } = this.#data;
+    const { every } = WORDS[grain];
+    const weeks = grain === "week" ? ` from ${this.setup.weekStarts}` : "";
+    const finer = asked ? `, ${WORDS[asked].every.toLowerCase()} would be too many points` : "";
     const days = this.setup.dayStarts === "00:00" ? "" : `, days from ${this.setup.dayStarts}`;
-    setText(part(this.#tile, "caption"), `${grain} · ${this.setup.zone} time${days}`);
+    setText(part(this.#tile, "caption"), `${every}${weeks}${finer} · ${this.setup.zone} time${days}`);
     const last = this.#data.buckets_ms.length - 1;
-    const span = `${grain} from ${this.#time(0)} to ${this.#time(last)}.`;
+    const span = `${every} from ${this.#time(0)} to ${this.#time(last)}.`;
     setAttribute(node, "aria-label", `${this.#metric.label} over time. ${span} The table below has every value.`);
   }
 
@@ -218,7 +266,7 @@ export class Timeline {
     this.#tableAt = performance.now();
     const { series, totals, grain } = this.#data;
     const columns = [...series.map((each) => [each.label, each.values]), ["Total", totals]];
-    const head = [grain === "day" ? "Day" : "Hour", ...columns.map(([label]) => label)];
+    const head = [WORDS[grain].one, ...columns.map(([label]) => label)];
     const scale = Math.max(...totals.map((value) => Math.abs(value ?? 0)));
     const body = totals.map((_, place) => [
       this.#time(place),
