@@ -503,7 +503,7 @@ group by customer_id having min(id) < 5 and count(*) > 1
 
 -- extremes_of_everything
 select min(id) as least, max(placed_at) as latest from shop.orders
---> extremes_of_everything: full, kept because it uses min(), which cannot be merged
+--> extremes_of_everything: incremental, kept
 
 -- last_of_each
 select customer_id, arg_max(status, id) as last_status, arg_min(id, id) as first_id,
@@ -514,7 +514,6 @@ from shop.orders group by customer_id
 
 -- hidden_extremes
 select max(amount) as most from shop.items group by order_id
---> hidden_extremes/by key: incremental, kept
 --> hidden_extremes: incremental, kept
 
 -- extremes_filtered
@@ -619,3 +618,23 @@ select t1.product_id from shop.items t1 right join shop.items t2 on t1.amount = 
 --> right_join_by_row/t2 with t1: incremental, kept
 --> right_join_by_row/t2 left join t1: incremental, view
 --> right_join_by_row: incremental, kept
+
+-- last_orders
+select c.region, o.status, min(o.placed_at) as first_at, max(o.placed_at) as last_at, max(o.id) as last_id,
+       min(o.status) as least, count(distinct o.customer_id) as customers
+from shop.orders o left join shop.customers c on c.id = o.customer_id
+group by all having max(o.id) > 2
+--> last_orders/o left join c: incremental, view
+--> last_orders/rows: incremental, view
+--> last_orders/distinct o.customer_id: incremental, kept
+--> last_orders: incremental, kept
+
+-- days
+select cast(placed_at as date) as day, median(id) as middle, max(customer_id) as most
+from shop.orders group by 1
+--> days: incremental, kept
+
+-- hours
+select date_trunc('hour', o.placed_at) as hour, o.status, list(i.amount order by i.amount) as amounts
+from shop.orders o join shop.items i on i.order_id = o.id group by all
+--> hours: incremental, kept

@@ -23,13 +23,14 @@ TABLES = (
 
 NAMED = "select o.id, c.name from shop.orders o join shop.customers c on c.id = customer_id"
 BUYERS = """
-select region, count(distinct customer_id) as buyers, sum(id) as ids from shop.orders
+select region, count(distinct customer_id) as buyers, sum(id) as ids, max(id) as latest
+from shop.orders
 group by region
 """
 
 
 LATEST = """
-select o.region, max(o.id) as latest, min(c.name) as first_name
+select o.region, max(o.id) as latest, median(o.id) as middle, min(c.name) as first_name
 from shop.orders o left join shop.customers c on c.id = o.customer_id
 where not exists (select 1 from shop.orders l where l.customer_id = o.customer_id and l.id > o.id)
 group by o.region

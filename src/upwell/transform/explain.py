@@ -159,12 +159,14 @@ def _kept(model: ModelPlan, node: Node) -> str:
     match node.kind:
         case Linear(stored=False) | Outer():
             return ""
-        case Aggregate(state=state, groups=groups, arguments=arguments):
+        case Aggregate(state=state, groups=groups, arguments=arguments, extremes=extremes):
             sums = sum(argument.sum_type is not None for argument in arguments)
-            counters = _plural(1 + len(arguments), "count")
-            if sums:
-                counters += f" and {_plural(sums, 'exact sum')}"
-            return f"{counters} {'for each group' if groups else 'in one row'}, in {state}"
+            counters = [_plural(1 + len(arguments), "count")]
+            counters += [_plural(sums, "exact sum")] if sums else []
+            counters += [_plural(len(extremes), "extreme")] if extremes else []
+            *first, last = counters
+            listed = f"{', '.join(first)} and {last}" if first else last
+            return f"{listed} {'for each group' if groups else 'in one row'}, in {state}"
         case _:
             return f"its rows, in {model.name if node.name == model.name else node.name}"
 

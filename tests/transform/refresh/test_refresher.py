@@ -13,7 +13,7 @@ from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
 from upwell.project.values import Model
-from upwell.transform.plan import Plan, plan_models
+from upwell.transform.plan import Plan, plan_models, sql
 from upwell.transform.refresh import ModelFailedError, Refresher, build, drop, prove
 
 ORDERS = TableSchema(
@@ -249,3 +249,100 @@ def test_a_whole_number_sum_past_64_bits_stays_exact(store: duckdb.DuckDBPyConne
     store.execute("INSERT INTO shop.orders FROM shop.orders WHERE id = 3")
     changed = Refresher(store, plan).apply({"shop.orders": delta}, 0)
     assert rows(changed["big"]) == {(Decimal(6 * large), -1), (Decimal(9 * large), 1)}
+
+
+# ── states found by hash, extremes ───────────────────────────────────────────────────────────────
+
+
+def orders(*changes: tuple[Any, ...]) -> pa.Table:
+    """A delta of orders: id, region, amount, weight, and the row's own weight."""
+    ids, regions, amounts, weights, signs = zip(*changes, strict=True)
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "region": pa.array(regions, pa.string()),
+            "amount": pa.array([Decimal(str(each)) for each in amounts], pa.decimal128(10, 2)),
+            "weight": pa.array(weights, pa.float64()),
+            WEIGHT: pa.array(signs, pa.int64()),
+        }
+    )
+
+
+def kept(store: duckdb.DuckDBPyConnection, model: str) -> list[tuple[Any, ...]]:
+    return store.execute(f"SELECT * FROM {model} ORDER BY ALL").fetchall()
+
+
+def test_groups_that_share_a_hash_stay_apart(
+    store: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "hashed", lambda _kind: "CAST(0 AS UBIGINT)")
+    plan = plan_of(
+        {"pairs": "select region, id % 2 as odd, sum(amount) as s from shop.orders group by all"}
+    )
+    build(store, plan, ["pairs"], 0)
+    refresher = Refresher(store, plan)
+    store.execute("INSERT INTO shop.orders VALUES (4, 'x', 1, 0), (5, 'z', 2, 0)")
+    refresher.apply({"shop.orders": orders((4, "x", "1", 0.0, 1), (5, "z", "2", 0.0, 1))}, 0)
+    assert prove(store, plan, "pairs", logical_time_us=0).holds
+    assert len(kept(store, "pairs")) == 5
+
+
+EXTREMES = plan_of(
+    {
+        "extremes": "select region, min(amount) as least, max(amount) as most from shop.orders"
+        " group by region"
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("gone", "come", "looks_again"),
+    [
+        (None, (4, "x", "6", 0.0), False),
+        (None, (4, "x", "1", 0.0), False),
+        ((3, "x", "5", 0.1), None, True),
+        ((3, "x", "5", 0.1), (3, "x", "4", 0.1), True),  # the greatest may have been the 5
+        ((2, "x", "4.5", 0.1), None, False),
+        ((1, "x", "4", 0.1), (1, "x", "3", 0.1), False),
+        ((1, "x", "4", 0.1), (1, "x", "4", 0.2), False),
+    ],
+)
+def test_rows_are_looked_at_again_only_where_an_extreme_went_and_none_as_far_out_came(
+    gone: tuple[Any, ...] | None, come: tuple[Any, ...] | None, looks_again: bool
+) -> None:
+    store = connect(zone="UTC", threads=1)
+    store.execute("CREATE SCHEMA shop")
+    store.execute(TABLES)
+    rows = "(1, 'x', 4, 0.1), (2, 'x', 4.5, 0.1), (3, 'x', 5, 0.1)"
+    store.execute(f"DELETE FROM shop.orders WHERE TRUE; INSERT INTO shop.orders VALUES {rows}")
+    build(store, EXTREMES, ["extremes"], 0)
+    counting = Counting(store)
+    changes = []
+    if gone is not None:
+        store.execute(f"DELETE FROM shop.orders WHERE id = {gone[0]}")
+        changes.append((*gone, -1))
+    if come is not None:
+        store.execute("INSERT INTO shop.orders VALUES (?, ?, ?, ?)", list(come))
+        changes.append((*come, 1))
+    Refresher(counting, EXTREMES).apply({"shop.orders": orders(*changes)}, 0)  # type: ignore[arg-type]
+    assert prove(store, EXTREMES, "extremes", logical_time_us=0).holds
+    assert any("renewed" in each for each in counting.statements) == looks_again
+    store.close()
+
+
+def test_a_refresher_goes_on_after_a_rollback_and_after_a_column_of_another_type(
+    store: duckdb.DuckDBPyConnection,
+) -> None:
+    refresher = Refresher(store, PLAN)
+    row = orders((4, "x", "1", 0.0, 1))
+    store.execute("BEGIN")
+    store.execute("INSERT INTO shop.orders VALUES (4, 'x', 1, 0)")
+    refresher.apply({"shop.orders": row}, 0)
+    store.execute("ROLLBACK")
+    for batch in (row, row.set_column(1, "region", row.column(1).cast(pa.large_string()))):
+        store.execute("BEGIN")
+        store.execute("INSERT INTO shop.orders VALUES (4, 'x', 1, 0)")
+        refresher.apply({"shop.orders": batch}, 0)
+        for model in PLAN.models:
+            assert prove(store, PLAN, model.name, logical_time_us=0).holds, model.name
+        store.execute("ROLLBACK")

@@ -1,31 +1,43 @@
 """GROUP BY and aggregate functions of one SELECT, read as counters over groups.
 
-SUM and COUNT of exact types, with DISTINCT and FILTER, inside any expression; what merges is exact
-or not merged at all, so floats are refused. Raises ``Obstacle`` for every other aggregate.
+SUM, COUNT, MIN and MAX of exact types, with DISTINCT and FILTER, inside any expression; what merges
+is exact or not merged at all, so floats are refused. Raises ``Obstacle`` for every other aggregate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
 from upwell.transform.plan.joins import Obstacle, text
-from upwell.transform.plan.nodes import ROWS, count_column, group_column, sum_column
+from upwell.transform.plan.keys import WHOLE_NUMBERS
+from upwell.transform.plan.nodes import (
+    ROWS,
+    Extreme,
+    count_column,
+    extreme_column,
+    group_column,
+    sum_column,
+)
 from upwell.transform.plan.parse import function_name
 
-#: The type DuckDB gives the SUM of each of these expressions.
-SumTypes = Callable[[Sequence[exp.Expr]], Sequence[str]]
+#: The type DuckDB gives each of these expressions.
+Types = Callable[[Sequence[exp.Expr]], Sequence[str]]
+
+#: Types in which the greater of two values is the same wherever they are compared.
+_COMPARED = ("DECIMAL(", "DATE", "TIMESTAMP", "VARCHAR", "BOOLEAN", "UUID")
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """An expression that is counted and maybe summed over each group."""
+    """An expression that is counted over each group, and maybe summed or compared."""
 
     value: exp.Expr
-    distinct: bool
-    summed: bool
+    distinct: bool = False
+    summed: bool = False
+    extremes: tuple[Extreme, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class Grouped:
 
     groups: list[exp.Expr]
     counted: list[Counted]
+    types: list[str]
     sum_types: list[str | None]
     outputs: list[exp.Expr]
     having: exp.Expr | None
@@ -47,7 +60,7 @@ def is_grouped(select: exp.Select, functions: Mapping[str, tuple[str, str]]) -> 
 
 
 def read_groups(
-    select: exp.Select, functions: Mapping[str, tuple[str, str]], sum_types: SumTypes
+    select: exp.Select, functions: Mapping[str, tuple[str, str]], types: Types
 ) -> Grouped:
     """The groups and counters of a SELECT. Raises ``Obstacle``."""
     outputs = [each.unalias() for each in select.expressions]
@@ -56,22 +69,28 @@ def read_groups(
     counters = _Counters(functions)
     shown = [counters.over_state(each, groups) for each in outputs]
     kept = counters.over_state(having.this, groups) if having else None
-    summed = [each for each in counters.counted if each.summed]
-    types = dict(
-        zip(map(_identity, summed), sum_types([each.value for each in summed]), strict=True)
-    )
-    for each in summed:
-        of_type = types[_identity(each)]
-        if not of_type.startswith("DECIMAL") and of_type != "HUGEINT":
-            value = text(each.value).replace('"', "")
-            raise Obstacle(f"adds up {value}, a {of_type}, whose sums depend on their order")
+    found = types([each.value for each in counters.counted])
+    sums = types([exp.Sum(this=each.value.copy()) for each in counters.counted if each.summed])
+    sums_in_order = iter(sums)
+    sum_types = [next(sums_in_order) if each.summed else None for each in counters.counted]
+    for each, of_type, sum_type in zip(counters.counted, found, sum_types, strict=True):
+        _refuse_inexact(each, of_type, sum_type)
     return Grouped(
         groups=groups,
         counted=counters.counted,
-        sum_types=[types.get(_identity(each)) for each in counters.counted],
+        types=list(found),
+        sum_types=sum_types,
         outputs=shown,
         having=kept,
     )
+
+
+def _refuse_inexact(counted: Counted, of_type: str, sum_type: str | None) -> None:
+    value = text(counted.value).replace('"', "")
+    if sum_type is not None and not sum_type.startswith("DECIMAL") and sum_type != "HUGEINT":
+        raise Obstacle(f"adds up {value}, a {sum_type}, whose sums depend on their order")
+    if counted.extremes and of_type not in WHOLE_NUMBERS and not of_type.startswith(_COMPARED):
+        raise Obstacle(f"uses {counted.extremes[0]}() of a {of_type}, which is not merged")
 
 
 def group_expressions(
@@ -122,7 +141,7 @@ class _Counters:
         return expression.copy().transform(replace)
 
     def _aggregate(self, call: exp.Expr, condition: exp.Expr | None) -> exp.Expr:
-        if not isinstance(call, exp.Sum | exp.Count):
+        if not isinstance(call, exp.Sum | exp.Count | exp.Min | exp.Max):
             raise Obstacle(f"uses {function_name(call) or text(call)}(), which cannot be merged")
         value, distinct = call.this, False
         if isinstance(value, exp.Distinct):
@@ -135,6 +154,9 @@ class _Counters:
             value = exp.Literal.number(1)
         if condition is not None:
             value = exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])
+        if isinstance(call, exp.Min | exp.Max):
+            extreme: Extreme = "min" if isinstance(call, exp.Min) else "max"
+            return _state(extreme_column(extreme, self._slot(Counted(value, extremes=(extreme,)))))
         index = self._slot(Counted(value, distinct, summed=isinstance(call, exp.Sum)))
         count = _state(count_column(index))
         if isinstance(call, exp.Count):
@@ -146,15 +168,14 @@ class _Counters:
     def _slot(self, wanted: Counted) -> int:
         for index, each in enumerate(self.counted):
             if (each.value, each.distinct) == (wanted.value, wanted.distinct):
-                summed = each.summed or wanted.summed
-                self.counted[index] = Counted(each.value, each.distinct, summed)
+                self.counted[index] = replace(
+                    each,
+                    summed=each.summed or wanted.summed,
+                    extremes=tuple(dict.fromkeys([*each.extremes, *wanted.extremes])),
+                )
                 return index
         self.counted.append(wanted)
         return len(self.counted) - 1
-
-
-def _identity(counted: Counted) -> tuple[str, bool]:
-    return text(counted.value), counted.distinct
 
 
 def _state(column: str) -> exp.Expr:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import combinations
 
@@ -22,18 +23,23 @@ import sqlglot
 from sqlglot import exp
 
 from upwell.core.batch import WEIGHT
+from upwell.core.schema import Column
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.nodes import (
+    HASH,
     ROWS,
     Aggregate,
     Branch,
+    Extreme,
     Input,
     Keyed,
     Linear,
     Node,
     Outer,
+    Span,
     count_column,
+    extreme_column,
     group_column,
 )
 
@@ -42,10 +48,15 @@ MAX_SUBSETS_OF = 4
 
 MERGED_ROWID = "_rowid"
 SHOWS, SHOWED, SAME = "_shows", "_showed", "_same"
+FOUND, STALE = "_found", "_stale"
 
 _PRESENT = "_present"
 _WAS = "_was"
 _TOUCHED = "_touched"
+
+#: How a value compares that is further out than another, and the function that takes it.
+_FURTHER: dict[Extreme, str] = {"min": "<", "max": ">"}
+_OUTER: dict[Extreme, str] = {"min": "least", "max": "greatest"}
 
 Deltas = Mapping[Input, str]
 """The inputs that changed, each with the name under which its delta can be read."""
@@ -118,31 +129,60 @@ def grouped_delta(kind: Aggregate, deltas: Deltas, distinct: Mapping[str, str]) 
     """How much each counter of each group changes; groups without change are left out.
 
     ``distinct``: the hidden relations of distinct values that changed, each with its delta as SQL.
+    Of an argument whose extremes are kept it also gives those of the values that come, and of those
+    that go.
     """
     of_values = [argument.distinct for argument in kind.arguments]
-    terms = list(_terms(kind.rows, deltas, sql.row_names(kind), of_values))
+    names = sql.row_names(kind)
+    terms = list(_terms(kind.rows, deltas, names, of_values))
+    if kind.extremes:  # a value that goes and comes again is no change of the extremes
+        terms = [consolidated(sql.union(terms), names)] if terms else []
     rows = f"sum({WEIGHT})"
     if any(of_values):  # distinct values count as values of their group, not as rows of it
         terms = [f"SELECT *, TRUE AS {_PRESENT} FROM ({term})" for term in terms]
         terms += [_value_term(kind, relation, delta) for relation, delta in distinct.items()]
         rows += f" FILTER (WHERE {_PRESENT})"
-    counters = [
-        f"coalesce(CAST({rows if name == ROWS else _change(kind, name)} AS {of_type}), 0)"
-        f" AS {quote(name)}"
+    counters = {
+        quote(name): f"coalesce(CAST({rows if name == ROWS else _change(kind, name)}"
+        f" AS {of_type}), 0)"
         for name, of_type in sql.counter_types(kind).items()
-    ]
+    }
+    extremes = {
+        column: f"{extreme}({quote(sql.argument_name(index))}) FILTER (WHERE {WEIGHT} {sign} 0)"
+        for extreme, index in kind.extremes
+        for column, sign in (
+            (extreme_column(extreme, index), ">"),
+            (_gone(extreme, index), "<"),
+        )
+    }
     groups = [quote(name) for name in sql.group_names(kind)]
     by = f" GROUP BY {', '.join(groups)}" if groups else ""
-    changed = " OR ".join(f"{quote(name)} <> 0" for name in sql.counter_types(kind))
-    columns = ", ".join([*groups, *counters])
-    return f"SELECT {columns} FROM (\n{sql.union(terms)}\n){by} HAVING {changed}"
+    changed = [
+        *(f"{name} <> 0" for name in counters),
+        *(f"{name} IS NOT NULL" for name in extremes),
+    ]
+    shown = [f"{value} AS {name}" for name, value in (counters | extremes).items()]
+    found = [f"{sql.hashed(kind)} AS {HASH}"] if kind.hashed else []
+    return (
+        f"SELECT {', '.join([*groups, *shown, *found])} FROM (\n{sql.union(terms)}\n){by}"
+        f" HAVING {' OR '.join(changed)}"
+    )
 
 
-def merge(kind: Aggregate, delta: str, null_groups: frozenset[str]) -> str:
+def merge(
+    kind: Aggregate,
+    delta: str,
+    null_groups: frozenset[str],
+    *,
+    by_hash: bool = False,
+    extremes: str | None = None,
+) -> str:
     """The touched groups: state before, counters after, and what shows before and after.
 
     ``null_groups``: the group columns that hold a NULL in the delta; the others compare by ``=``,
-    which lets DuckDB skip the parts of the state that cannot match.
+    which lets DuckDB skip the parts of the state that cannot match. ``by_hash`` finds groups by
+    their hash alone; it holds where every row says ``FOUND``. ``extremes`` names the extremes of
+    the groups in which the first pass calls them ``STALE``.
     """
     groups = sql.group_names(kind)
     columns = [f"state.rowid AS {MERGED_ROWID}", *(f"delta.{quote(name)}" for name in groups)]
@@ -150,11 +190,20 @@ def merge(kind: Aggregate, delta: str, null_groups: frozenset[str]) -> str:
         column = quote(name)
         after = f"coalesce(state.{column}, 0) + delta.{column}"
         columns += [f"CAST({after} AS {of_type}) AS {column}", f"state.{column} AS {_was(name)}"]
-    touched = (
-        f"SELECT {', '.join(columns)} FROM {quote(delta)} AS delta"
-        f" LEFT JOIN {quote_table(kind.state)} AS state"
-        f" ON {sql.match('delta', 'state', groups, null_groups)}"
-    )
+    columns += _merged_extremes(kind, extremes)
+    sources = f"{quote(delta)} AS delta LEFT JOIN {quote_table(kind.state)} AS state"
+    same_group = sql.match("delta", "state", groups, null_groups)
+    if kind.hashed:
+        columns.append(f"delta.{HASH}")
+    if by_hash:
+        null_safe = sql.match("delta", "state", groups, frozenset(groups))
+        columns.append(f"state.rowid IS NULL OR ({null_safe}) AS {FOUND}")
+        same_group = f"delta.{HASH} = state.{HASH}"
+    sources += f" ON {same_group}"
+    if extremes:
+        renewed = sql.match("delta", "renewed", groups, frozenset(groups))
+        sources += f" LEFT JOIN {quote(extremes)} AS renewed ON {renewed}"
+    touched = f"SELECT {', '.join(columns)} FROM {sources}"
     shown, same = [], []
     for output, new, old in zip(kind.outputs, new_names(kind), old_names(kind), strict=True):
         if new != old:
@@ -169,6 +218,71 @@ def merge(kind: Aggregate, delta: str, null_groups: frozenset[str]) -> str:
         f"{' AND '.join(same) or 'TRUE'} AS {SAME}",
     ]
     return f"SELECT *, {', '.join(shown)} FROM ({touched})"
+
+
+def _merged_extremes(kind: Aggregate, renewed: str | None) -> list[str]:
+    """The extremes after, those before, and whether some can only be known from the rows.
+
+    That is so where the value that was least or greatest goes and none as far out comes.
+    """
+    columns, stale = [], []
+    for extreme, index in kind.extremes:
+        column, further, count = (
+            extreme_column(extreme, index),
+            _FURTHER[extreme],
+            count_column(index),
+        )
+        left = f"coalesce(state.{quote(count)}, 0) + delta.{quote(count)}"
+        lost = (
+            f"delta.{_gone(extreme, index)} {further}= state.{column}"
+            f" AND NOT coalesce(delta.{column} {further}= state.{column}, FALSE)"
+        )
+        merged = f"{_OUTER[extreme]}(state.{column}, delta.{column})"
+        of_type = kind.arguments[index].type
+        if renewed:
+            merged = f"CASE WHEN {lost} THEN renewed.{column} ELSE {merged} END"
+        columns += [
+            f"CAST(CASE WHEN {left} > 0 THEN {merged} END AS {of_type}) AS {column}",
+            f"state.{column} AS {_was(column)}",
+        ]
+        stale.append(f"{left} > 0 AND {lost}")
+    if stale:
+        columns.append(f"coalesce({' OR '.join(f'({each})' for each in stale)}, FALSE) AS {STALE}")
+    return columns
+
+
+def renewed_extremes(kind: Aggregate, keys: str, null_groups: frozenset[str]) -> str:
+    """The extremes of some groups as the rows have them. ``keys`` is registered and names them."""
+    groups = sql.group_names(kind)
+    names = sql.row_names(kind)
+    conditions = [
+        f"({output}) {'IS NOT DISTINCT FROM' if name in null_groups else '='}"
+        f" {_TOUCHED}.{quote(name)}"
+        for output, name in zip(kind.rows.outputs, groups, strict=False)
+    ]
+    columns = [Column(name, of) for name, of in zip(groups, kind.group_types, strict=True)]
+    touched = f"{sql.cast(columns, keys, quote(ROWS))} AS {_TOUCHED}"
+    rows = _restricted(kind.rows, names, touched, conditions)
+    extremes = [
+        f"{extreme}({quote(sql.argument_name(index))}) AS {extreme_column(extreme, index)}"
+        for extreme, index in kind.extremes
+    ]
+    by = f" GROUP BY {quoted_list(groups)}" if groups else ""
+    return f"SELECT {', '.join([*map(quote, groups), *extremes])} FROM ({rows}){by}"
+
+
+def _gone(extreme: Extreme, index: int) -> str:
+    """The column with the extreme of the values that go."""
+    return f"{extreme_column(extreme, index)}_gone"
+
+
+def _restricted(branch: Branch, names: Sequence[str], keys: str, conditions: Sequence[str]) -> str:
+    """The rows of a branch that meet a row of ``keys``, an item of FROM."""
+    sources = ", ".join([*map(sql.current, branch.inputs), keys])
+    return (
+        f"SELECT {sql.named(branch.outputs, names)} FROM {sources}"
+        f"{sql.where([*branch.conditions, *conditions])}"
+    )
 
 
 def new_names(kind: Aggregate) -> list[str]:
@@ -231,10 +345,17 @@ def touched_keys(kind: Keyed, deltas: Deltas) -> str:
     return f"SELECT DISTINCT {shown} FROM ({changed})"
 
 
-def keyed_difference(node: Node, kind: Keyed, keys: str, null_keys: frozenset[str]) -> str:
+def keyed_difference(
+    node: Node,
+    kind: Keyed,
+    keys: str,
+    null_keys: frozenset[str],
+    ranges: Sequence[str] = (),
+) -> str:
     """The delta that takes what is stored for some keys to what the query gives for them now.
 
-    ``keys``: a relation of them, as SQL; ``null_keys``: those of its columns that hold a NULL.
+    ``keys``: a relation of them, as SQL; ``null_keys``: those of its columns that hold a NULL;
+    ``ranges``: what else is known of the rows of these keys.
     """
     names = node.column_names
     conditions = [
@@ -242,11 +363,7 @@ def keyed_difference(node: Node, kind: Keyed, keys: str, null_keys: frozenset[st
         f" {_TOUCHED}.{quote(name)}"
         for output, name in zip(kind.rows.outputs, kind.key_columns, strict=False)
     ]
-    sources = ", ".join([*map(sql.current, kind.rows.inputs), f"{keys} AS {_TOUCHED}"])
-    rows = (
-        f"SELECT {sql.named(kind.rows.outputs, kind.row_names)} FROM {sources}"
-        f"{sql.where([*kind.rows.conditions, *conditions])}"
-    )
+    rows = _restricted(kind.rows, kind.row_names, f"{keys} AS {_TOUCHED}", [*conditions, *ranges])
     stored = (
         f"SELECT {quoted_list(names, 'stored')}, -1 FROM {quote_table(node.name)} AS stored"
         f" JOIN {keys} AS {_TOUCHED}"
@@ -256,6 +373,22 @@ def keyed_difference(node: Node, kind: Keyed, keys: str, null_keys: frozenset[st
         f"SELECT {quoted_list(names)}, 1 AS {WEIGHT} FROM ({sql.over_rows(kind, names, rows)})"
         f"\nUNION ALL\n{stored}",
         names,
+    )
+
+
+def key_range(span: Span, least: datetime, greatest: datetime) -> str | None:
+    """What is known of a time whose keys lie between two (of UTC, or of no zone).
+
+    Two days more at both ends take in what zones and changes of the clocks may shift.
+    """
+    try:
+        begin, end = least - timedelta(days=2), greatest + timedelta(days=span.days + 2)
+    except OverflowError:
+        return None
+    zone = " 00:00:00+00" if span.type == "TIMESTAMP WITH TIME ZONE" else ""
+    return " AND ".join(
+        f"{span.time} {compared} {span.type} '{bound.date()}{zone}'"
+        for compared, bound in ((">=", begin), ("<", end))
     )
 
 

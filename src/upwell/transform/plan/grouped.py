@@ -6,8 +6,9 @@ touched keys, which windows use too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlglot import exp
 
@@ -24,9 +25,14 @@ from upwell.transform.plan.nodes import (
     Branch,
     Keyed,
     Linear,
+    Span,
     group_column,
     value_column,
 )
+
+_TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+#: How many days a unit of time has at most.
+_UNITS = {"MINUTE": 1, "HOUR": 1, "DAY": 1, "WEEK": 7, "MONTH": 31, "QUARTER": 92, "YEAR": 366}
 
 #: Writes the clauses of a query over given rows, from a function that writes expressions so.
 Clauses = Callable[[Callable[[exp.Expr], str]], str]
@@ -42,10 +48,10 @@ def distinct_rows(
 ) -> Relation:
     """Each different row once: an aggregate that groups by everything and counts rows."""
     shown = [exp.column(group_column(index), quoted=True) for index in range(len(outputs))]
-    grouped = Grouped(list(outputs), [], [], list(shown), None)
+    grouped = Grouped(list(outputs), [], [], [], list(shown), None)
     kind = Aggregate(
         rows=joined.branch(outputs),
-        groups=len(outputs),
+        group_types=tuple(draft.types(joined, outputs)),
         arguments=(),
         outputs=tuple(text(each) for each in shown),
         having=None,
@@ -77,21 +83,22 @@ def aggregate(draft: Draft, select: exp.Select, joined: Joined, target: Target) 
 
 
 def _merged(draft: Draft, select: exp.Select, joined: Joined, target: Target) -> Relation:
-    def sum_types(values: Sequence[exp.Expr]) -> Sequence[str]:
-        return draft.types(joined, [exp.Sum(this=value.copy()) for value in values])
-
-    grouped = read_groups(select, draft.binder.functions, sum_types)
+    grouped = read_groups(select, draft.binder.functions, partial(draft.types, joined))
     values = [each.value for each in grouped.counted]
+    group_types = draft.types(joined, grouped.groups)
     rows = joined.branch([*grouped.groups, *values])
     distinct: dict[int, str] = {}
     if any(each.distinct for each in grouped.counted):
-        rows, distinct = _distinct_values(draft, rows, grouped)
+        rows, distinct = _distinct_values(draft, rows, grouped, group_types)
     arguments = tuple(
-        Argument(sum_type, distinct.get(index)) for index, sum_type in enumerate(grouped.sum_types)
+        Argument(of_type, sum_type, distinct.get(index), counted.extremes)
+        for index, (counted, of_type, sum_type) in enumerate(
+            zip(grouped.counted, grouped.types, grouped.sum_types, strict=True)
+        )
     )
     kind = Aggregate(
         rows=rows,
-        groups=len(grouped.groups),
+        group_types=tuple(group_types),
         arguments=arguments,
         outputs=tuple(text(each) for each in grouped.outputs),
         having=None if grouped.having is None else text(grouped.having),
@@ -111,7 +118,9 @@ def _state_name(target: Target) -> str:
     return f"{HIDDEN}.{name}#state"
 
 
-def _distinct_values(draft: Draft, rows: Branch, grouped: Grouped) -> tuple[Branch, dict[int, str]]:
+def _distinct_values(
+    draft: Draft, rows: Branch, grouped: Grouped, group_types: Sequence[str]
+) -> tuple[Branch, dict[int, str]]:
     """Hidden nodes for an aggregate with DISTINCT: its rows, and each value once a group."""
     groups = len(grouped.groups)
     names = [group_column(index) for index in range(groups)]
@@ -133,7 +142,7 @@ def _distinct_values(draft: Draft, rows: Branch, grouped: Grouped) -> tuple[Bran
         shown = [group_column(position) for position in range(groups + 1)]
         kind = Aggregate(
             rows=replace(branch, conditions=(f"{text(value)} IS NOT NULL",)),
-            groups=groups + 1,
+            group_types=(*group_types, grouped.types[index]),
             arguments=(),
             outputs=tuple(text(exp.column(name, quoted=True)) for name in shown),
             having=None,
@@ -242,6 +251,7 @@ def keyed(
         ),
         outputs=tuple(write(each) for each in [*outputs, *(keys[index] for index in unseen)]),
         clauses=clauses(write),
+        spans=tuple(_spans(draft, joined, keys)),
     )
     known = [*never_null, *(joined.facts.never_null(keys[index]) for index in unseen)]
     relation = draft.add(inner, kind, reason=reason, never_null=known, unique=unique)
@@ -256,6 +266,24 @@ def keyed(
         never_null=never_null,
         unique=unique,
     )
+
+
+def _spans(draft: Draft, joined: Joined, keys: Sequence[exp.Expr]) -> Iterator[Span]:
+    """The keys that are times cut to a day, an hour, a month."""
+    for index, key in enumerate(keys):
+        match key:
+            case exp.Cast(this=exp.Column() as time) if key.is_type("date"):
+                days = 1
+            case (
+                exp.TimestampTrunc(this=exp.Column() as time)
+                | exp.DateTrunc(this=exp.Column() as time)
+            ) if key.text("unit").upper() in _UNITS:
+                days = _UNITS[key.text("unit").upper()]
+            case _:
+                continue
+        (of_type,) = draft.types(joined, [time])
+        if of_type in _TIMES:
+            yield Span(index, text(time), of_type, days)
 
 
 def _columns_outside(expressions: Sequence[exp.Expr], keys: Sequence[exp.Expr]) -> list[exp.Column]:

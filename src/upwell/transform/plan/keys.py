@@ -16,6 +16,10 @@ from upwell.core.schema import Column
 
 Reference = tuple[str, str]  # alias, column
 
+WHOLE_NUMBERS = frozenset(
+    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:

@@ -22,6 +22,7 @@ HIDDEN = "_upwell"
 
 #: Hidden columns of an aggregate's state.
 ROWS = "_rows"
+HASH = "_hash"
 
 
 def group_column(index: int) -> str:
@@ -99,6 +100,20 @@ class Outer:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A key that cuts time into spans: its position, the time as SQL, its type, days in a span.
+
+    What the spans of some keys cover is a range of the time, by which DuckDB skips whole parts of a
+    table; of the key itself it knows nothing before it has computed it.
+    """
+
+    key: int
+    time: str
+    type: str
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
 class Keyed:
     """A query whose result falls into parts by key, each made of the rows of that key alone.
 
@@ -111,6 +126,7 @@ class Keyed:
     key_columns: tuple[str, ...]
     outputs: tuple[str, ...]
     clauses: str
+    spans: tuple[Span, ...] = ()
 
     @property
     def row_names(self) -> list[str]:
@@ -119,16 +135,25 @@ class Keyed:
         return [*map(group_column, range(keys)), *map(value_column, values)]
 
 
+Extreme = Literal["min", "max"]
+
+
+def extreme_column(extreme: Extreme, index: int) -> str:
+    return f"_{extreme}{index}"
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What aggregates count and add up: one column after the groups of ``Aggregate.rows``.
+    """What aggregates count, add up or compare: a column after the groups of ``Aggregate.rows``.
 
-    ``sum_type`` is the exact type DuckDB gives its SUM, None where only a count is asked for.
-    ``distinct`` names the hidden relation that holds each value once a group.
+    ``sum_type`` is the exact type DuckDB gives its SUM, None where no sum is asked for; ``type`` is
+    that of the values. ``distinct`` names the hidden relation that holds each value once a group.
     """
 
+    type: str
     sum_type: str | None
     distinct: str | None = None
+    extremes: tuple[Extreme, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +161,39 @@ class Aggregate:
     """A GROUP BY of mergeable aggregates, kept as counters in the table ``state``.
 
     The state holds, for each group, its columns ``_g…``, the number of rows ``_rows`` and for each
-    argument the number of values ``_n…`` and their sum ``_s…``. A group vanishes at ``_rows`` 0;
-    without groups there always is exactly one row. ``outputs`` and ``having`` are SQL over it.
+    argument the number of values ``_n…``, their sum ``_s…`` and their ``_min…`` and ``_max…``. A
+    group vanishes at ``_rows`` 0; without groups there always is exactly one row. ``outputs`` and
+    ``having`` are SQL over it.
     """
 
     rows: Branch  # outputs: the groups, then the arguments
-    groups: int
+    group_types: tuple[str, ...]
     arguments: tuple[Argument, ...]
     outputs: tuple[str, ...]
     having: str | None
     state: str
+
+    @property
+    def groups(self) -> int:
+        """How many columns it groups by."""
+        return len(self.group_types)
+
+    @property
+    def hashed(self) -> bool:
+        """Whether groups are found by a hash of all their columns.
+
+        DuckDB skips the rows of a large state for a join on one column, not for one on several.
+        """
+        return self.groups > 1
+
+    @property
+    def extremes(self) -> list[tuple[Extreme, int]]:
+        """The extremes that are kept: which, and of which argument."""
+        return [
+            (extreme, index)
+            for index, argument in enumerate(self.arguments)
+            for extreme in argument.extremes
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,11 @@ from sqlglot import exp
 from upwell.transform.plan.draft import Draft, alone
 from upwell.transform.plan.grouped import distinct_rows
 from upwell.transform.plan.joins import Joined, Obstacle, references, renamed, text
-from upwell.transform.plan.keys import Reference, Relation
+from upwell.transform.plan.keys import WHOLE_NUMBERS, Reference, Relation
 from upwell.transform.plan.nodes import Input, Match, Outer
 
 #: Names of the inputs of an outer join.
 _LEFT, _RIGHT, _PARTNER = "l", "r", "partner"
-
-_WHOLE_NUMBERS = frozenset(
-    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
-)
 
 Names = Mapping[Reference, exp.Column]
 Side = Literal["LEFT", "FULL", "ANTI"]
@@ -196,7 +192,7 @@ class _Search:
         ours = self.draft.types(self.left, [left for _, left, _ in found])
         theirs = self.draft.types(self.right, [right for _, _, right in found])
         return [
-            _Comparison(condition, left, right, a == b or {a, b} <= _WHOLE_NUMBERS)
+            _Comparison(condition, left, right, a == b or {a, b} <= WHOLE_NUMBERS)
             for (condition, left, right), a, b in zip(found, ours, theirs, strict=True)
         ]
 

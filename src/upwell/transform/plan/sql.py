@@ -12,6 +12,7 @@ from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan.nodes import (
+    HASH,
     ROWS,
     Aggregate,
     Branch,
@@ -22,10 +23,25 @@ from upwell.transform.plan.nodes import (
     Outer,
     Recompute,
     count_column,
+    extreme_column,
     group_column,
     sum_column,
 )
 
+#: Types that Arrow carries as they are.
+_CARRIED = frozenset(
+    (
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "VARCHAR",
+        "BLOB",
+    )
+)
 _TIMES = ("TIMESTAMP", "DATE")
 
 #: The value's column in a hidden relation of distinct values.
@@ -76,6 +92,12 @@ def full_state(kind: Aggregate) -> str:
         if argument.sum_type:
             total = f"CAST(coalesce(sum({value}), 0) AS {argument.sum_type})"
             columns.append(f"{total} AS {quote(sum_column(index))}")
+        columns += [
+            f"{extreme}({value}) AS {quote(extreme_column(extreme, index))}"
+            for extreme in argument.extremes
+        ]
+    if kind.hashed:
+        columns.append(f"{hashed(kind)} AS {HASH}")
     rows = full_branch(kind.rows, row_names(kind))
     query = f"SELECT {', '.join(columns)} FROM ({rows}) AS given"
     return (
@@ -103,6 +125,11 @@ def group_names(kind: Aggregate) -> list[str]:
     return [group_column(index) for index in range(kind.groups)]
 
 
+def hashed(kind: Aggregate) -> str:
+    """The hash of a group, of all its columns."""
+    return f"hash({quoted_list(group_names(kind))})"
+
+
 def argument_name(index: int) -> str:
     return f"_a{index}"
 
@@ -113,13 +140,19 @@ def row_names(kind: Aggregate) -> list[str]:
 
 
 def counter_types(kind: Aggregate) -> dict[str, str]:
-    """The counters of an aggregate's state and their types."""
+    """What an aggregate's state counts and adds up, and the types."""
     counters = {ROWS: "BIGINT"}
     for index, argument in enumerate(kind.arguments):
         counters[count_column(index)] = "BIGINT"
         if argument.sum_type:
             counters[sum_column(index)] = argument.sum_type
     return counters
+
+
+def state_columns(kind: Aggregate) -> list[str]:
+    """The columns of an aggregate's state."""
+    extremes = [extreme_column(extreme, index) for extreme, index in kind.extremes]
+    return [*group_names(kind), *counter_types(kind), *extremes, *([HASH] if kind.hashed else [])]
 
 
 def current(source: Input) -> str:
@@ -133,18 +166,20 @@ def typed(columns: Sequence[Column], delta: str) -> str:
 
 
 def cast(columns: Sequence[Column], registered: str, *more: str) -> str:
-    """Columns of a registered Arrow table, and ``more`` as they are, in these types."""
-    casts = [f"{_cast(each)} AS {quote(each.name)}" for each in columns]
-    return f"(SELECT {', '.join([*casts, *more])} FROM {quote(registered)})"
+    """Columns of a registered Arrow table, and ``more`` as they are, in their stored types."""
+    return f"(SELECT {', '.join([*map(_carried, columns), *more])} FROM {quote(registered)})"
 
 
-def _cast(column: Column) -> str:
-    cast = f"CAST({quote(column.name)} AS {column.type})"
+def _carried(column: Column) -> str:
+    name = quote(column.name)
+    if column.type in _CARRIED or column.type.startswith("DECIMAL("):
+        return name
+    cast = f"CAST({name} AS {column.type})"
     if column.type.startswith(_TIMES):
         # DuckDB hands the range of a join's keys down to Arrow, but of times it does so by way of
         # Python's, which have no infinity; it does not look behind a function.
-        return f"greatest({cast}, {cast})"
-    return cast
+        cast = f"greatest({cast}, {cast})"
+    return f"{cast} AS {name}"
 
 
 def match(left: str, right: str, names: Sequence[str], nullable: frozenset[str]) -> str:

@@ -1,44 +1,28 @@
 """The deltas of one version: Arrow tables that DuckDB can read for as long as the version is made.
 
-Registered, not written to temporary tables: it costs no DDL, the row count comes free, and DuckDB
-knows how small a delta is and builds its joins on it. A reader sees a delta through the columns it
-uses; what an update did to other columns cancels out before any query runs.
+Read where they lie, not written to temporary tables: it costs no statement, and the number of rows
+comes free. A reader sees a delta through the columns it uses; what an update did to other columns
+cancels out before any query runs.
 """
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from upwell.core.batch import WEIGHT, consolidate
 from upwell.transform.plan.nodes import Input
+from upwell.transform.refresh.slots import Slots
 
 
 class Deltas:
-    """A context: what is registered on the connection inside is gone at its end."""
+    """What has changed so far in a version, by relation, and how it is read."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
         self._batches: dict[str, pa.Table] = {}
         self._names: dict[str, str] = {}
         self._projections: dict[tuple[str, tuple[str, ...]], str | None] = {}
-        self._registered: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for name in self._registered:
-            self._connection.unregister(name)
 
     def add(self, relation: str, batch: pa.Table) -> None:
         """The consolidated, non-empty delta of a relation."""
@@ -50,7 +34,7 @@ class Deltas:
     def name(self, relation: str) -> str:
         """The name under which SQL reads the relation's whole delta."""
         if relation not in self._names:
-            self._names[relation] = self.register(self._batches[relation])
+            self._names[relation] = self._slots.put(relation, self._batches[relation])
         return self._names[relation]
 
     def seen_by(self, reader: Input) -> str | None:
@@ -75,11 +59,6 @@ class Deltas:
             projected = consolidate(batch.select([*columns, WEIGHT]))
         except pa.ArrowNotImplementedError:  # nested types: Arrow cannot group them, DuckDB can
             return self.name(relation)
-        return self.register(projected) if projected.num_rows else None
-
-    def register(self, table: pa.Table) -> str:
-        """Make an Arrow table readable under a name of its own until the context ends."""
-        name = f"_upwell_delta_{len(self._registered)}"
-        self._connection.register(name, table)
-        self._registered.append(name)
-        return name
+        if not projected.num_rows:
+            return None
+        return self._slots.put(f"{relation}({', '.join(columns)})", projected)

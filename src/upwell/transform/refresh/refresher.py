@@ -12,6 +12,7 @@ fails its model: the caller rolls back and rebuilds it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -36,6 +37,9 @@ from upwell.transform.plan.nodes import (
     Recompute,
 )
 from upwell.transform.refresh.deltas import Deltas
+from upwell.transform.refresh.slots import Slots
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ModelFailedError(Exception):
@@ -58,6 +62,7 @@ class Refresher:
         self._plan = plan
         self._columns = {node.name: node.columns for node in plan.nodes}
         self._held: dict[str, str] = {}
+        self._slots = Slots(connection)
 
     @property
     def reads_clock(self) -> bool:
@@ -84,20 +89,22 @@ class Refresher:
         deltas it is a tick: only what reads the clock is refreshed. Raises ``ModelFailedError``
         where the data makes a model fail; the transaction is lost then.
         """
+        self._slots.begin()
+        known = Deltas(self._slots)
+        for name, batch in deltas.items():
+            if batch.num_rows:
+                known.add(name, batch)
         changed: dict[str, pa.Table] = {}
-        with Deltas(self._connection) as known:
-            for name, batch in deltas.items():
-                if batch.num_rows:
-                    known.add(name, batch)
-            for model in self._plan.models:
-                if model.name in self._held:
-                    continue
-                try:
-                    delta = self._refresh_model(model, known, logical_time_us)
-                except (duckdb.DataError, duckdb.InvalidInputException, IntegrityError) as error:
-                    raise ModelFailedError(model.name, str(error)) from error
-                if delta is not None:
-                    changed[model.name] = delta
+        for model in self._plan.models:
+            if model.name in self._held:
+                continue
+            try:
+                delta = self._refresh_model(model, known, logical_time_us)
+            except (duckdb.DataError, duckdb.InvalidInputException, IntegrityError) as error:
+                raise ModelFailedError(model.name, str(error)) from error
+            if delta is not None:
+                changed[model.name] = delta
+        self._slots.empty()
         return changed
 
     def _refresh_model(
@@ -130,44 +137,49 @@ class Refresher:
             return None
         delta = self._fetch(compiled.linear_delta(node, kind, seen))
         if kind.stored and delta.num_rows:
-            self._store(node, delta, known)
+            self._store(node, delta)
         return delta
 
     def _refresh_outer(self, node: Node, kind: Outer, known: Deltas) -> pa.Table | None:
         seen = _seen(node, known)
         return self._fetch(compiled.outer_delta(node, kind, seen)) if seen else None
 
-    def _store(self, node: Node, delta: pa.Table, known: Deltas) -> None:
+    def _store(self, node: Node, delta: pa.Table) -> None:
         """Apply a delta to a stored relation, in which rows may repeat."""
         weights = delta.column(WEIGHT)
         gone = delta.filter(pc.less(weights, 0))
         if gone.num_rows:
-            self._delete(node, gone, known)
+            self._delete(node, gone)
         come = delta.filter(pc.greater(weights, 0))
         if come.num_rows:
-            rows = known.register(_repeated(come))
+            rows = self._slots.put(f"{node.name}+", _repeated(come))
             names = quoted_list(node.column_names)
             source = sql.typed(node.columns, rows)
             self._connection.execute(
                 f"INSERT INTO {quote_table(node.name)} SELECT {names} FROM {source}"
             )
 
-    def _delete(self, node: Node, gone: pa.Table, known: Deltas) -> None:
+    def _delete(self, node: Node, gone: pa.Table) -> None:
         """Delete as many copies of each row as its weight says, found by its key if it has one."""
         names = node.unique or node.column_names
         nullable = frozenset(name for name in names if gone.column(name).null_count)
-        on = sql.match("gone", "stored", names, nullable)
+        source = sql.typed(node.columns, self._slots.put(f"{node.name}-", gone))
         found = (
-            f"SELECT stored.rowid AS id, gone.{WEIGHT} AS copies, row_number() OVER"
-            f" (PARTITION BY {quoted_list(names, 'stored')}) AS copy"
-            f" FROM {sql.typed(node.columns, known.register(gone))} AS gone"
-            f" JOIN {quote_table(node.name)} AS stored ON {on}"
+            f"FROM {source} AS gone JOIN {quote_table(node.name)} AS stored"
+            f" ON {sql.match('gone', 'stored', names, nullable)}"
+        )
+        if node.unique:
+            rows = f"SELECT stored.rowid {found}"
+        else:
+            copy = f"row_number() OVER (PARTITION BY {quoted_list(names, 'stored')})"
+            rows = (
+                f"SELECT id FROM (SELECT stored.rowid AS id, gone.{WEIGHT} AS copies,"
+                f" {copy} AS copy {found}) WHERE copy <= -copies"
+            )
+        deleted = self._execute_counted(
+            f"DELETE FROM {quote_table(node.name)} WHERE rowid IN ({rows})"
         )
         expected = -pc.sum(gone.column(WEIGHT)).as_py()
-        deleted = self._execute_counted(
-            f"DELETE FROM {quote_table(node.name)}"
-            f" WHERE rowid IN (SELECT id FROM ({found}) WHERE copy <= -copies)"
-        )
         if deleted != expected:
             raise _contradiction(node, f"{expected} rows vanish, of which {deleted} were stored")
 
@@ -187,20 +199,38 @@ class Refresher:
         grouped = self._fetch(compiled.grouped_delta(kind, seen, distinct))
         if not grouped.num_rows:
             return None
-        groups = sql.group_names(kind)
-        null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
-        merged = self._fetch(compiled.merge(kind, known.register(grouped), null_groups))
+        merged = self._merge(node, kind, grouped)
         if pc.min(merged.column(ROWS)).as_py() < 0:
             raise _contradiction(node, "a group would have fewer than zero rows")
-        self._write_state(kind, merged, known)
+        self._write_state(kind, merged)
         return _shown_change(node, kind, merged)
 
-    def _write_state(self, kind: Aggregate, merged: pa.Table, known: Deltas) -> None:
-        name, state = known.register(merged), quote_table(kind.state)
+    def _merge(self, node: Node, kind: Aggregate, grouped: pa.Table) -> pa.Table:
+        """The touched groups as they are to be stored; a first pass may show that it takes two."""
+        groups = sql.group_names(kind)
+        null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
+        delta = self._slots.put(f"{node.name}~", grouped)
+        by_hash = kind.hashed
+        merged = self._fetch(compiled.merge(kind, delta, null_groups, by_hash=by_hash))
+        if by_hash and not pc.all(merged.column(compiled.FOUND)).as_py():
+            by_hash = False  # two groups share a hash
+            merged = self._fetch(compiled.merge(kind, delta, null_groups))
+        if kind.extremes and pc.any(merged.column(compiled.STALE)).as_py():
+            stale = merged.filter(merged.column(compiled.STALE)).select([*groups, ROWS])
+            keys = self._slots.put(f"{node.name}?", stale)
+            renewed = self._fetch(compiled.renewed_extremes(kind, keys, null_groups))
+            extremes = self._slots.put(f"{node.name}!", renewed)
+            merged = self._fetch(
+                compiled.merge(kind, delta, null_groups, by_hash=by_hash, extremes=extremes)
+            )
+        return merged
+
+    def _write_state(self, kind: Aggregate, merged: pa.Table) -> None:
+        name, state = self._slots.put(kind.state, merged), quote_table(kind.state)
         if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
             stored = f"SELECT {compiled.MERGED_ROWID} FROM {quote(name)}"
             self._connection.execute(f"DELETE FROM {state} WHERE rowid IN ({stored})")
-        columns = quoted_list([*sql.group_names(kind), *sql.counter_types(kind)])
+        columns = quoted_list(sql.state_columns(kind))
         kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
         self._connection.execute(
             f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
@@ -217,10 +247,16 @@ class Refresher:
             return None
         null_keys = frozenset(name for name in kind.key_columns if keys.column(name).null_count)
         columns = [each for each in node.columns if each.name in kind.key_columns]
-        touched = sql.cast(columns, known.register(keys))
-        delta = self._fetch(compiled.keyed_difference(node, kind, touched, null_keys))
+        touched = sql.cast(columns, self._slots.put(f"{node.name}?", keys))
+        ranges = [
+            found
+            for each in kind.spans
+            if (bounds := _bounds(keys.column(each.key)))
+            and (found := compiled.key_range(each, *bounds))
+        ]
+        delta = self._fetch(compiled.keyed_difference(node, kind, touched, null_keys, ranges))
         if delta.num_rows:
-            self._store(node, delta, known)
+            self._store(node, delta)
         return delta
 
     # ── full refresh ─────────────────────────────────────────────────────────────────────────────
@@ -233,7 +269,7 @@ class Refresher:
         parameters = {LOGICAL_TIME: logical_time_us} if kind.reads_clock else None
         delta = self._fetch(compiled.difference(node), parameters)
         if delta.num_rows:
-            self._store(node, delta, known)
+            self._store(node, delta)
         return delta
 
     # ── statements ───────────────────────────────────────────────────────────────────────────────
@@ -262,6 +298,21 @@ def _shown_change(node: Node, kind: Aggregate, merged: pa.Table) -> pa.Table:
         [from_rows(come.rename_columns(names)), from_rows(gone.rename_columns(names), -1)]
     )
     return delta if node.unique or not delta.num_rows else consolidate(delta)
+
+
+def _bounds(times: pa.ChunkedArray) -> tuple[datetime, datetime] | None:
+    """The least and greatest of some dates or times; None if one is NULL or infinite."""
+    if times.null_count:
+        return None
+    try:
+        instants = times.cast(pa.timestamp("us")).cast(pa.int64())
+        bounds = pc.min_max(instants)
+        least, greatest = (
+            _EPOCH + timedelta(microseconds=each.as_py()) for each in (bounds["min"], bounds["max"])
+        )
+    except (pa.ArrowInvalid, OverflowError):
+        return None
+    return least, greatest
 
 
 def _repeated(batch: pa.Table) -> pa.Table:

@@ -1,0 +1,69 @@
+"""Arrow tables that SQL reads under names of their own: registered once, exchanged at will.
+
+Registering costs as much as a small statement; a slot is registered the first time it is used and
+gives whatever table lies in it each time it is read. Registering is part of a transaction, so a
+rollback takes it back: ``begin`` finds out which slots were lost that way.
+
+Invariant: DuckDB reads a slot by the schema it was registered with, so for a table of another
+schema a new slot, of another name, takes its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What DuckDB holds: it asks for the rows anew at each execution."""
+
+    name: str
+    table: pa.Table
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+class Slots:
+    """The slots of one connection, by the role of what lies in them."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._slots: dict[str, _Slot] = {}
+        self._count = 0
+        self._unsure = False
+
+    def begin(self) -> None:
+        """Forget what a rollback has taken away. To be called once a transaction."""
+        if self._unsure:
+            found = self._connection.execute(
+                "SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal"
+            ).fetchall()
+            there = {name for (name,) in found}
+            self._slots = {role: each for role, each in self._slots.items() if each.name in there}
+            self._unsure = False
+
+    def put(self, role: str, table: pa.Table) -> str:
+        """Lay ``table`` into the slot of ``role``; the name under which SQL reads it."""
+        slot = self._slots.get(role)
+        if slot is not None:
+            if slot.table.schema.equals(table.schema):
+                slot.table = table
+                return slot.name
+            self._connection.unregister(slot.name)
+        self._count += 1
+        slot = self._slots[role] = _Slot(f"_upwell_{self._count}_{role}", table)
+        self._connection.register(slot.name, slot)
+        self._unsure = True
+        return slot.name
+
+    def empty(self) -> None:
+        """Let go of all rows."""
+        for slot in self._slots.values():
+            slot.table = slot.table.schema.empty_table()
