@@ -1,8 +1,8 @@
 """The command line: one function a verb; errors and exit codes in one place.
 
-Every verb takes ``--project`` and ``--json``. The work is done in ``operate`` and ``inspect``, each
-imported by the verb that needs it: half of Upwell need not be loaded to print a help text, and a
-supervisor that loads little weighs little.
+Every verb takes ``--project`` and ``--json``. The work is done in ``operate``, ``inspect`` and the
+like, each imported by the verb that needs it: half of Upwell need not be loaded to print a help
+text, and a supervisor that loads little weighs little.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option("--project", help="The project's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")]
+TableNames = Annotated[
+    str | None, typer.Option("--tables", help="Tables, with commas between: orders,sales.items.")
+]
 HERE = Path()
 
 
@@ -63,6 +66,46 @@ def demo(
         stop=_stop_signal(),
         as_json=as_json,
     )
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where the project is written.")],
+    url: Annotated[str, typer.Option("--from", help="The database: postgresql://…")],
+    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal, ask nothing.")] = False,
+    tables: TableNames = None,
+    fact: Annotated[
+        str | None, typer.Option(help="The table that records what the page is about.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The column that says when, e.g. orders.placed_at.")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="Time zone of the business, e.g. Europe/London.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The project's name; default: DIR's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a database and draft a project: tables, model, metrics, dashboard."""
+    from upwell.cli import drafting
+
+    options = drafting.Options(url, _listed(tables), fact, time, zone, name, asks=not yes)
+    drafting.init(directory, options, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    url: Annotated[
+        str | None, typer.Argument(help="The database; default: the source of the project here.")
+    ] = None,
+    tables: TableNames = None,
+    project: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Is a database fit to be followed, and what to run if not."""
+    from upwell.cli import doctor as surgery
+
+    surgery.doctor(url, project, _listed(tables), as_json=as_json)
 
 
 @app.command()
@@ -151,6 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()  # whoever read our output has seen enough
         sys.exit(0)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _listed(names: str | None) -> tuple[str, ...] | None:
+    """``a, b`` as names; None where none were given."""
+    found = tuple(name.strip() for name in (names or "").split(",") if name.strip())
+    return found or None
 
 
 def _stop_signal() -> threading.Event:

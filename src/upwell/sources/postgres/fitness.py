@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from upwell.core.errors import EnvironmentFault, UpwellError
+from upwell.core.sql import quote
 
 _OLDEST_VERSION = 140_000  # the first whose pgoutput sends binary values
 _SERVER: LiteralString = """
@@ -54,6 +55,17 @@ class _Server:
     has_publication: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that must hold of a server: what to say if it does and if not, what to run then."""
+
+    code: str
+    holds: bool
+    good: str
+    bad: str
+    next_step: str
+
+
 def require_fit(connection: psycopg.Connection, *, slot: str, publication: str) -> None:
     """Raise the first reason why this server cannot be followed by this role."""
     for problem in problems(connection, slot=slot, publication=publication):
@@ -64,63 +76,79 @@ def problems(
     connection: psycopg.Connection, *, slot: str, publication: str
 ) -> Iterator[UpwellError]:
     """Every reason why this server cannot be followed by this role, each with its remedy."""
+    for rule in server_rules(connection, slot=slot, publication=publication):
+        if not rule.holds:
+            yield EnvironmentFault(
+                rule.code,
+                rule.bad,
+                where=connection.info.dbname,
+                next_step=rule.next_step,
+            )
+
+
+def server_rules(
+    connection: psycopg.Connection, *, slot: str, publication: str
+) -> tuple[Rule, ...]:
+    """What must hold of the server and the role, and whether it does."""
     cursor = connection.cursor(row_factory=class_row(_Server))
     server = cursor.execute(_SERVER, [slot, publication]).fetchone()
     assert server is not None  # noqa: S101 - a SELECT without FROM has one row
-    for code, is_problem, what, next_step in _rules(server):
-        if is_problem:
-            yield EnvironmentFault(code, what, where=server.database, next_step=next_step)
-
-
-def _rules(server: _Server) -> tuple[tuple[str, bool, str, str], ...]:
-    """Code, whether it applies, what is wrong, what to run."""
+    role, database = quote(server.role), quote(server.database)
     return (
-        (
+        Rule(
             "source_too_old",
-            server.version < _OLDEST_VERSION,
+            server.version >= _OLDEST_VERSION,
+            f"PostgreSQL {server.version_text}",
             f"PostgreSQL {server.version_text} is too old to be followed",
             "upgrade to PostgreSQL 14 or newer",
         ),
-        (
+        Rule(
             "source_standby",
-            server.is_standby,
+            not server.is_standby,
+            "a primary server",
             "the server is a standby, which cannot be followed",
             "put the primary's address into the URL",
         ),
-        (
+        Rule(
             "wal_level_not_logical",
-            server.wal_level != "logical",
+            server.wal_level == "logical",
+            "wal_level is logical",
             f"wal_level is {server.wal_level}; following changes needs logical",
             "ALTER SYSTEM SET wal_level = logical; then restart the server",
         ),
-        (
+        Rule(
             "encoding_unknown",
-            server.encoding == "SQL_ASCII",
+            server.encoding != "SQL_ASCII",
+            f"encoding {server.encoding}",
             "the database does not know its own encoding (SQL_ASCII)",
             "move it to a database of encoding UTF8",
         ),
-        (
+        Rule(
             "no_replication_right",
-            not server.may_replicate,
+            server.may_replicate,
+            f"role {server.role} may read the log of changes",
             f"role {server.role} may not read the log of changes",
-            f'as a superuser: ALTER ROLE "{server.role}" REPLICATION',
+            f"as a superuser: ALTER ROLE {role} REPLICATION",
         ),
-        (
+        Rule(
             "slots_exhausted",
-            not server.has_slot and server.slots >= server.most_slots,
+            server.has_slot or server.slots < server.most_slots,
+            f"{server.slots} of {server.most_slots} replication slots are taken",
             f"all {server.most_slots} replication slots are taken",
             "raise max_replication_slots and restart the server, or drop an unused slot",
         ),
-        (
+        Rule(
             "senders_exhausted",
-            server.senders >= server.most_senders,
+            server.senders < server.most_senders,
+            f"{server.senders} of {server.most_senders} replication connections are taken",
             f"all {server.most_senders} replication connections are taken",
             "raise max_wal_senders and restart the server",
         ),
-        (
+        Rule(
             "no_publication_right",
-            not (server.has_publication or server.is_superuser or server.may_create),
+            server.has_publication or server.is_superuser or server.may_create,
+            f"role {server.role} may create a publication",
             f"role {server.role} may not create a publication",
-            f'GRANT CREATE ON DATABASE "{server.database}" TO "{server.role}"',
+            f"GRANT CREATE ON DATABASE {database} TO {role}",
         ),
     )

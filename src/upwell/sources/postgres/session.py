@@ -37,6 +37,11 @@ _KEEPALIVES = {
 _REFUSALS = (
     ("password authentication failed", "password_wrong", "correct user and password in the URL"),
     ("no password supplied", "password_missing", "put the password into the URL"),
+    ("received invalid response", "not_postgresql", "correct host and port in the URL"),
+    ("expected authentication request", "not_postgresql", "correct host and port in the URL"),
+    ("invalid sslmode", "url_option_wrong", "correct sslmode in the URL"),
+    ("invalid port number", "url_option_wrong", "correct the port in the URL"),
+    ("unrecognized configuration parameter", "url_option_wrong", "correct options in the URL"),
     ("no pg_hba.conf entry", "host_not_allowed", "allow this host and role in pg_hba.conf"),
     ("does not support SSL", "no_tls", "set sslmode=prefer in the URL, or turn on TLS there"),
     ("certificate", "certificate_refused", "correct sslrootcert or sslmode in the URL"),
@@ -56,8 +61,17 @@ _REFUSALS = (
 )
 
 
-def connection_text(url: str, *, replication: bool = False, application: str = "upwell") -> str:
-    """The URL with our session settings added. Raises ``UsageError`` for a URL that is none."""
+def connection_text(
+    url: str,
+    *,
+    replication: bool = False,
+    application: str = "upwell",
+    keeps_zone: bool = False,
+) -> str:
+    """The URL with our session settings added; ``keeps_zone`` leaves the server's time zone.
+
+    Raises ``UsageError`` for a URL that is none.
+    """
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
@@ -67,6 +81,8 @@ def connection_text(url: str, *, replication: bool = False, application: str = "
             next_step="write it as postgresql://user:password@host:5432/database",
         ) from None  # the cause repeats the URL, password and all
     settings = dict(_SPELLING)
+    if keeps_zone:
+        del settings["timezone"]
     if replication:
         settings["statement_timeout"] = "0"
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
@@ -93,9 +109,11 @@ def address(url: str) -> str:
 
 
 @contextmanager
-def session(url: str, *, read_only: bool = True) -> Iterator[psycopg.Connection]:
+def session(
+    url: str, *, read_only: bool = True, keeps_zone: bool = False
+) -> Iterator[psycopg.Connection]:
     """An ordinary autocommit session. Errors of the database leave it as ours."""
-    text = connection_text(url)
+    text = connection_text(url, keeps_zone=keeps_zone)
     with translated("query the source database", url):
         connection = psycopg.connect(text, autocommit=True)
         with connection:

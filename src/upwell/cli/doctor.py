@@ -1,0 +1,109 @@
+"""The verb ``doctor``: every precondition of following a database, with the remedy to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.markup import escape
+
+from upwell.cli.access import project_in
+from upwell.cli.output import answer, console
+from upwell.core.errors import UsageError
+from upwell.project.draft.names import one_line
+from upwell.project.read import SETTINGS_FILE
+from upwell.sources.postgres.checkup import Checkup, check_up
+from upwell.sources.postgres.source import slot_name
+
+_MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}
+_UNNAMED_SLOT = "upwell"
+_MANY = 30
+
+
+def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_json: bool) -> None:
+    """Check the database at ``url``, or each source of the project in ``folder``.
+
+    Exit code 1 where one of them cannot be followed; warnings alone are no reason.
+    """
+    if url is not None:
+        found = {"": check_up(url, tables, slot=_UNNAMED_SLOT)}
+    else:
+        found = _of_project(folder, tables)
+    data = {
+        "fit": all(checkup.is_fit for checkup in found.values()),
+        "sources": [_plain(name, checkup) for name, checkup in found.items()],
+    }
+    answer(data, as_json=as_json, show=_show, ok=bool(data["fit"]))
+
+
+def _of_project(folder: Path, tables: Sequence[str] | None) -> dict[str, Checkup]:
+    if not (folder / SETTINGS_FILE).exists():
+        raise UsageError(
+            "no_database_named",
+            "no database is named, and there is no project here whose source could be meant",
+            where=str(folder),
+            next_step="upwell doctor postgresql://user:password@host:5432/database",
+        )
+    project = project_in(folder)
+    return {
+        name: check_up(
+            source.url, tables or source.tables, slot=slot_name(project.settings.name, name)
+        )
+        for name, source in project.settings.sources.items()
+    }
+
+
+def _plain(name: str, checkup: Checkup) -> dict[str, Any]:
+    return {
+        "source": name,
+        "fit": checkup.is_fit,
+        "checks": msgspec.to_builtins(checkup.checks),
+        "tables": msgspec.to_builtins(checkup.tables),
+        "first_copy_seconds": round(checkup.copy_seconds, 1),
+    }
+
+
+def _show(data: Mapping[str, Any]) -> None:
+    for source in data["sources"]:
+        if source["source"]:
+            console.print(f"[bold]{source['source']}[/]")
+        _show_checks(source["checks"])
+        _show_copy(source)
+    if data["fit"]:
+        console.print("[green]✓[/] fit to be followed")
+    else:
+        console.print("[red]✗[/] not fit yet: run what stands below each ✗, then this again")
+
+
+def _show_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """Of many fit tables only the number; whatever needs doing is shown one by one."""
+    fit = [check for check in checks if check["code"] == "table_fit"]
+    for check in checks:
+        if check["code"] == "table_fit" and len(fit) > _MANY:
+            continue
+        said = one_line(check["said"])
+        if check["code"] == "table_fit":
+            said = f"{one_line(check['subject'])}: {said}"
+        console.print(f"{_MARKS[check['verdict']]} {escape(said)}", highlight=False)
+        if check["next_step"]:
+            console.print(f"    {escape(one_line(check['next_step']))}", highlight=False)
+    if len(fit) > _MANY:
+        console.print(f"{_MARKS['ok']} {len(fit)} tables can be captured", highlight=False)
+
+
+def _show_copy(source: Mapping[str, Any]) -> None:
+    tables = source["tables"]
+    if not tables:
+        return
+    rows = sum(table["rows"] or 0 for table in tables)
+    size = sum(table["size_bytes"] for table in tables) / (1 << 20)
+    seconds = source["first_copy_seconds"]
+    duration = "seconds" if seconds < 60 else f"about {seconds / 60:,.0f} minutes"
+    console.print(
+        f"  the first copy of {len(tables)} tables reads about {rows:,} rows, {size:,.0f} MB: "
+        f"{duration}",
+        style="dim",
+        highlight=False,
+    )

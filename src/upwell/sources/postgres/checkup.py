@@ -1,0 +1,213 @@
+"""Everything that following a database needs, looked at one by one, each with the exact remedy.
+
+The rules are those by which a run refuses (``fitness``, ``relations``), so that what is fit here
+starts. Beside them stand cautions: settings under which following works but may harm the source or
+end by itself. Reads only; sets nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+from upwell.core.errors import UsageError
+from upwell.core.sql import quote
+from upwell.project.problems import choices
+from upwell.sources.postgres.catalog import read_columns
+from upwell.sources.postgres.fitness import server_rules
+from upwell.sources.postgres.relations import Relation, list_relations
+from upwell.sources.postgres.session import session
+from upwell.sources.postgres.statistics import Place, estimate_sizes
+from upwell.sources.postgres.survey import obstacles, project_name
+from upwell.sources.postgres.tables import CapturedColumn
+
+Verdict = Literal["ok", "warning", "fault"]
+
+_ROWS_A_SECOND = 200_000  # a modest share of what the first copy was measured to reach
+_BYTES_A_SECOND = 30 << 20
+_SETTINGS: LiteralString = """
+    select current_user::text as role,
+           (select rolsuper from pg_roles where rolname = current_user) as is_superuser,
+           exists (select from pg_publication where pubname = %s) as has_publication,
+           current_setting('max_slot_wal_keep_size') as kept_log,
+           current_setting('wal_sender_timeout') as sender_timeout,
+           coalesce(current_setting('idle_replication_slot_timeout', true), '0') as idle_timeout,
+           (select count(*) from pg_stat_activity
+             where xact_start < now() - interval '1 minute' and datname = current_database())
+               as long_transactions
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One precondition: of the server, or of the table ``subject``."""
+
+    code: str
+    verdict: Verdict
+    subject: str
+    said: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """What the first copy of a fit table reads; ``rows`` is an estimate, None for unknown."""
+
+    table: str
+    rows: int | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """All checks, and what the first copy of the tables that are fit would take."""
+
+    checks: tuple[Check, ...]
+    tables: tuple[TableSize, ...]
+
+    @property
+    def is_fit(self) -> bool:
+        return all(check.verdict != "fault" for check in self.checks)
+
+    @property
+    def copy_seconds(self) -> float:
+        """A rough guess at how long the first copy takes."""
+        rows = sum(table.rows or 0 for table in self.tables)
+        size = sum(table.size_bytes for table in self.tables)
+        return max(rows / _ROWS_A_SECOND, size / _BYTES_A_SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    role: str
+    is_superuser: bool
+    has_publication: bool
+    kept_log: str
+    sender_timeout: str
+    idle_timeout: str
+    long_transactions: int
+
+
+def check_up(url: str, tables: Sequence[str] | None, *, slot: str) -> Checkup:
+    """Look at the server and at ``tables`` (None: all there are).
+
+    ``slot`` names the slot and the publication that a run would set up. A table that was not named
+    and cannot be captured is a warning: nobody asked for it. Raises what ``session`` raises.
+    """
+    with session(url) as connection:
+        connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '20s'")
+        found = server_rules(connection, slot=slot, publication=slot)
+        checks = [
+            Check(rule.code, "ok", "", rule.good)
+            if rule.holds
+            else Check(rule.code, "fault", "", rule.bad, rule.next_step)
+            for rule in found
+        ]
+        cursor = connection.cursor(row_factory=class_row(_Settings))
+        settings = cursor.execute(_SETTINGS, [slot]).fetchone()
+        assert settings is not None  # noqa: S101 - a SELECT without FROM has one row
+        checks += _cautions(settings)
+        relations = list_relations(connection)
+        chosen = relations if tables is None else list(_named(relations, tables))
+        _, columns = read_columns(connection, [each.oid for each in chosen])
+        fit = []
+        for relation in chosen:
+            of_table = list(
+                _of_table(relation, columns[relation.oid], settings, slot, is_asked=bool(tables))
+            )
+            checks += of_table
+            if all(check.verdict == "ok" for check in of_table):
+                fit.append(relation)
+        if not fit and tables is None:
+            checks.append(_nothing_fit(relations))
+        return Checkup(tuple(checks), _sizes(connection, fit))
+
+
+def _named(relations: Sequence[Relation], names: Sequence[str]) -> Iterator[Relation]:
+    by_name = {project_name(relation): relation for relation in relations}
+    for name in names:
+        relation = by_name.get(name.removeprefix("public."))
+        if relation is None:
+            raise UsageError(
+                "table_unknown",
+                f"the database has no table {name}",
+                where=name,
+                next_step=choices(name, by_name, nothing="the database has no tables"),
+            )
+        yield relation
+
+
+def _cautions(settings: _Settings) -> Iterator[Check]:
+    """What lets following begin, and may make it end or fill a disk."""
+    if settings.kept_log == "-1":
+        said = "no limit on the log kept for a follower that stays away: it may fill the disk"
+        step = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf()"
+        yield Check("no_disk_guard", "warning", "", said, step)
+    else:
+        said = f"at most {settings.kept_log} of log is kept for a follower that stays away"
+        yield Check("no_disk_guard", "ok", "", said)
+    if settings.idle_timeout != "0":
+        said = f"a slot nobody follows for {settings.idle_timeout} is given up, and read anew then"
+        step = "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()"
+        yield Check("slot_given_up_when_idle", "warning", "", said, step)
+    if settings.sender_timeout == "0":
+        said = "wal_sender_timeout is 0: a follower that is gone is never noticed"
+        step = "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()"
+        yield Check("senders_never_time_out", "warning", "", said, step)
+    if settings.long_transactions:
+        said = f"{settings.long_transactions} transactions are open for over a minute"
+        step = "end them before the first run, which waits a minute at most for them"
+        yield Check("transactions_open", "warning", "", said, step)
+
+
+def _of_table(
+    relation: Relation,
+    columns: Sequence[CapturedColumn],
+    settings: _Settings,
+    slot: str,
+    *,
+    is_asked: bool,
+) -> Iterator[Check]:
+    name = project_name(relation)
+    against: Verdict = "fault" if is_asked else "warning"
+    faults = obstacles(relation, columns)
+    for fault in faults:
+        step = fault.next_step.replace("the role in the URL", quote(settings.role))
+        if fault.code == "row_security":
+            step = f"as a superuser: ALTER ROLE {quote(settings.role)} BYPASSRLS"
+        yield Check(fault.code, against, name, fault.what, step)
+    if faults:
+        return
+    may_publish = settings.is_superuser or settings.has_publication or relation.is_owned
+    if not may_publish:
+        said = f"{name} is owned by {relation.owner}, and only owners may publish a table"
+        step = (
+            f"as {relation.owner}: CREATE PUBLICATION {quote(slot)} FOR TABLE … with all tables of "
+            f"the project; or GRANT {quote(relation.owner)} TO {quote(settings.role)}"
+        )
+        yield Check("not_owned", against, name, said, step)
+        return
+    yield Check("table_fit", "ok", name, f"key ({', '.join(relation.key)})")
+
+
+def _nothing_fit(relations: Sequence[Relation]) -> Check:
+    if not relations:
+        said = "the database has no tables, or none that this role may see"
+        return Check("no_tables", "fault", "", said, "correct the database in the URL")
+    said = "no table can be captured"
+    return Check("nothing_to_capture", "fault", "", said, "see the remedies of the tables")
+
+
+def _sizes(connection: psycopg.Connection, fit: Sequence[Relation]) -> tuple[TableSize, ...]:
+    places = [
+        Place(each.oid, each.quoted, each.estimated_rows, each.pages, columns={}) for each in fit
+    ]
+    looks = estimate_sizes(connection, places)
+    return tuple(
+        TableSize(project_name(each), looks[each.oid].rows, looks[each.oid].size_bytes)
+        for each in fit
+    )

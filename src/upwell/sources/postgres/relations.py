@@ -1,0 +1,162 @@
+"""The relations of a database, and why one of them cannot be followed.
+
+Reads the catalogue only; locks nothing. A table that cannot be followed faithfully has a reason and
+a remedy here: in a publication, a table without a key would make UPDATE and DELETE fail in the
+source itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+from upwell.core.errors import EnvironmentFault, UpwellError
+from upwell.core.sql import quote
+from upwell.sources.postgres.tables import CapturedTable
+
+_RELATIONS: LiteralString = """
+    select c.oid::bigint as oid, n.nspname as namespace, c.relname as relation,
+           c.relkind::text as kind, c.relpersistence::text as persistence,
+           c.relispartition as is_partition, c.relreplident::text as identity,
+           row_security_active(c.oid) as hides_rows,
+           coalesce(pg_relation_filenode(c.oid), 0)::bigint as file,
+           has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT')
+               as is_readable,
+           pg_get_userbyid(c.relowner)::text as owner,
+           pg_has_role(c.relowner, 'USAGE') as is_owned,
+           c.reltuples::bigint as estimated_rows, c.relpages as pages,
+           coalesce((select array_agg(a.attname::text order by k.place)
+              from pg_index i
+             cross join unnest(i.indkey) with ordinality as k(attnum, place)
+              join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+             where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts), '{}')
+               as key,
+           exists (select from pg_index i
+                    where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)
+               as is_deferrable,
+           coalesce((select array_agg(a.attname::text)
+              from pg_index i
+              join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)
+             where i.indrelid = c.oid and i.indisreplident), '{}') as identity_columns
+      from pg_class c
+      join pg_namespace n on n.oid = c.relnamespace
+"""
+_OF_NAME: LiteralString = """
+     where n.nspname = %s and c.relname = %s and c.relkind not in ('i', 'I', 't')
+"""
+#: What somebody made: neither the server's own relations nor an extension's.
+_OF_PEOPLE: LiteralString = """
+     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+       and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+       and not exists (select from pg_depend d
+                        where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                          and d.deptype = 'e')
+     order by n.nspname <> 'public', n.nspname, c.relname
+"""
+#: What stands beside the source's own columns where changes are kept.
+_OUR_COLUMNS = (b"_version", b"_position", b"_committed_at", b"_received_at", b"_weight")
+KINDS = {
+    "r": "a table",
+    "p": "a partitioned table",
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "c": "a composite type",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, view or the like as ``pg_class`` has it; ``estimated_rows`` is -1 for unknown."""
+
+    oid: int
+    namespace: str
+    relation: str
+    kind: str
+    persistence: str
+    is_partition: bool
+    identity: str
+    hides_rows: bool
+    file: int
+    is_readable: bool
+    owner: str
+    is_owned: bool
+    estimated_rows: int
+    pages: int
+    key: list[str]
+    is_deferrable: bool
+    identity_columns: list[str]
+
+    @property
+    def quoted(self) -> str:
+        """The relation's name in SQL for PostgreSQL."""
+        return f"{quote(self.namespace)}.{quote(self.relation)}"
+
+
+def find_relation(connection: psycopg.Connection, namespace: str, relation: str) -> Relation | None:
+    """The relation of this very name, or None."""
+    cursor = connection.cursor(row_factory=class_row(Relation))
+    return cursor.execute(_RELATIONS + _OF_NAME, [namespace, relation]).fetchone()
+
+
+def list_relations(connection: psycopg.Connection) -> Sequence[Relation]:
+    """All that people made in this database: ``public`` first, then by name."""
+    cursor = connection.cursor(row_factory=class_row(Relation))
+    return cursor.execute(_RELATIONS + _OF_PEOPLE).fetchall()
+
+
+def unfit(relation: Relation) -> Iterator[UpwellError]:
+    """Why a relation cannot be captured, each reason with its remedy."""
+    name = f"{relation.namespace}.{relation.relation}"
+    key, identity = ", ".join(relation.key), relation.identity
+    table = relation.quoted
+
+    def fault(code: str, what: str, next_step: str) -> EnvironmentFault:
+        return EnvironmentFault(code, f"{name} {what}", where=name, next_step=next_step)
+
+    if relation.kind != "r":
+        kind = KINDS.get(relation.kind, "no table")
+        what = f"is {kind}; only ordinary tables have a log of changes"
+        yield fault("table_kind", what, "name the tables behind it")
+        return
+    if relation.persistence != "p":
+        what = "is unlogged or temporary; its changes are not in the log"
+        yield fault("table_unlogged", what, f"ALTER TABLE {table} SET LOGGED")
+    if not relation.key:
+        what = "has no primary key, so its rows cannot be told apart"
+        yield fault("table_without_key", what, f"ALTER TABLE {table} ADD PRIMARY KEY (…)")
+    if relation.is_deferrable:
+        what = f"has a deferrable primary key ({key}), which tells no rows apart in the log"
+        yield fault("key_deferrable", what, f"make the primary key of {table} NOT DEFERRABLE")
+    if identity == "n" or (
+        identity == "i" and not set(relation.key) <= set(relation.identity_columns)
+    ):
+        what = f"does not log its key ({key}) with its changes: replica identity"
+        yield fault("replica_identity", what, f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
+    if not relation.is_readable:
+        what = "may not be read by this role"
+        yield fault("no_select_right", what, f"GRANT SELECT ON {table} TO the role in the URL")
+    if relation.hides_rows:
+        what = "hides rows from this role (row-level security)"
+        yield fault("row_security", what, "ALTER ROLE … BYPASSRLS for the role in the URL")
+
+
+def indistinct_columns(table: CapturedTable) -> Iterator[UpwellError]:
+    """DuckDB takes ``Name`` and ``name`` for one column; ours beside them have names too."""
+    name = f"{table.namespace}.{table.relation}"
+    taken = dict.fromkeys(_OUR_COLUMNS, "a column that Upwell adds")
+    for column in table.columns:
+        folded = column.name.encode().lower()  # ASCII letters alone, as DuckDB does
+        if folded in taken:
+            yield EnvironmentFault(
+                "column_name_taken",
+                f"{name} has a column {column.name}, which could not be told from {taken[folded]}",
+                where=name,
+                next_step=f"ALTER TABLE {table.quoted} RENAME COLUMN {quote(column.name)} TO …",
+            )
+        taken[folded] = f"its column {column.name}"
