@@ -6,6 +6,7 @@ cannot (settings, literal IN lists).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import duckdb
@@ -16,6 +17,9 @@ LOCKED_DOWN = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
+
+_WIDTH = re.compile(r"DECIMAL\((\d+),\s*\d+\)")
+_DIGITS_OF_64_BITS = 18
 
 
 def quote(name: str) -> str:
@@ -47,6 +51,19 @@ def literal(value: str | int) -> str:
     if "\0" in value:
         raise ValueError("an SQL string literal cannot hold a NUL character")
     return "'" + value.replace("'", "''") + "'"
+
+
+def column_definition(name: str, of_type: str) -> str:
+    """A column of a stored table, for CREATE TABLE.
+
+    Values of 128 bits stay uncompressed: DuckDB packs their bits by default, and takes more than a
+    hundred times as long to read them again (0.4 µs each).
+    """
+    decimal = _WIDTH.fullmatch(of_type)
+    is_wide = of_type in {"HUGEINT", "UHUGEINT"} or (
+        decimal is not None and int(decimal.group(1)) > _DIGITS_OF_64_BITS
+    )
+    return f"{quote(name)} {of_type}{' USING COMPRESSION uncompressed' if is_wide else ''}"
 
 
 def null_safe_equal(names: Iterable[str], left: str, right: str) -> str:

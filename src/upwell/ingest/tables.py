@@ -12,7 +12,7 @@ import msgspec
 
 from upwell.core.errors import EnvironmentFault, GapError
 from upwell.core.schema import Column, TableSchema
-from upwell.core.sql import quote, quote_table
+from upwell.core.sql import column_definition, quote, quote_table
 from upwell.ingest.staging import is_ours
 
 #: Columns of every change log, after those of the table.
@@ -49,7 +49,7 @@ def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
         (schema.name, schema.columns),
         (log_name(schema.name), (*schema.columns, *LOG_COLUMNS)),
     ):
-        layout = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+        layout = ", ".join(column_definition(column.name, column.type) for column in columns)
         connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
     _register(connection, schema)
 

@@ -13,7 +13,7 @@ from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
 from upwell.project.values import Model
-from upwell.transform.plan import Plan, plan_models, sql
+from upwell.transform.plan import Plan, plan_models
 from upwell.transform.refresh import ModelFailedError, Refresher, build, drop, prove
 
 ORDERS = TableSchema(
@@ -251,7 +251,7 @@ def test_a_whole_number_sum_past_64_bits_stays_exact(store: duckdb.DuckDBPyConne
     assert rows(changed["big"]) == {(Decimal(6 * large), -1), (Decimal(9 * large), 1)}
 
 
-# ── states found by hash, extremes ───────────────────────────────────────────────────────────────
+# ── extremes ───────────────────────────────────────────────────────────────
 
 
 def orders(*changes: tuple[Any, ...]) -> pa.Table:
@@ -266,25 +266,6 @@ def orders(*changes: tuple[Any, ...]) -> pa.Table:
             WEIGHT: pa.array(signs, pa.int64()),
         }
     )
-
-
-def kept(store: duckdb.DuckDBPyConnection, model: str) -> list[tuple[Any, ...]]:
-    return store.execute(f"SELECT * FROM {model} ORDER BY ALL").fetchall()
-
-
-def test_groups_that_share_a_hash_stay_apart(
-    store: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sql, "hashed", lambda _kind: "CAST(0 AS UBIGINT)")
-    plan = plan_of(
-        {"pairs": "select region, id % 2 as odd, sum(amount) as s from shop.orders group by all"}
-    )
-    build(store, plan, ["pairs"], 0)
-    refresher = Refresher(store, plan)
-    store.execute("INSERT INTO shop.orders VALUES (4, 'x', 1, 0), (5, 'z', 2, 0)")
-    refresher.apply({"shop.orders": orders((4, "x", "1", 0.0, 1), (5, "z", "2", 0.0, 1))}, 0)
-    assert prove(store, plan, "pairs", logical_time_us=0).holds
-    assert len(kept(store, "pairs")) == 5
 
 
 EXTREMES = plan_of(

@@ -27,7 +27,6 @@ from upwell.core.schema import Column
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.nodes import (
-    HASH,
     ROWS,
     Aggregate,
     Branch,
@@ -48,7 +47,7 @@ MAX_SUBSETS_OF = 4
 
 MERGED_ROWID = "_rowid"
 SHOWS, SHOWED, SAME = "_shows", "_showed", "_same"
-FOUND, STALE = "_found", "_stale"
+STALE = "_stale"
 
 _PRESENT = "_present"
 _WAS = "_was"
@@ -162,9 +161,8 @@ def grouped_delta(kind: Aggregate, deltas: Deltas, distinct: Mapping[str, str]) 
         *(f"{name} IS NOT NULL" for name in extremes),
     ]
     shown = [f"{value} AS {name}" for name, value in (counters | extremes).items()]
-    found = [f"{sql.hashed(kind)} AS {HASH}"] if kind.hashed else []
     return (
-        f"SELECT {', '.join([*groups, *shown, *found])} FROM (\n{sql.union(terms)}\n){by}"
+        f"SELECT {', '.join([*groups, *shown])} FROM (\n{sql.union(terms)}\n){by}"
         f" HAVING {' OR '.join(changed)}"
     )
 
@@ -173,16 +171,13 @@ def merge(
     kind: Aggregate,
     delta: str,
     null_groups: frozenset[str],
-    *,
-    by_hash: bool = False,
     extremes: str | None = None,
 ) -> str:
     """The touched groups: state before, counters after, and what shows before and after.
 
     ``null_groups``: the group columns that hold a NULL in the delta; the others compare by ``=``,
-    which lets DuckDB skip the parts of the state that cannot match. ``by_hash`` finds groups by
-    their hash alone; it holds where every row says ``FOUND``. ``extremes`` names the extremes of
-    the groups in which the first pass calls them ``STALE``.
+    which lets DuckDB skip the parts of the state that cannot match. ``extremes`` names the extremes
+    of the groups in which the first pass calls them ``STALE``.
     """
     groups = sql.group_names(kind)
     columns = [f"state.rowid AS {MERGED_ROWID}", *(f"delta.{quote(name)}" for name in groups)]
@@ -192,14 +187,7 @@ def merge(
         columns += [f"CAST({after} AS {of_type}) AS {column}", f"state.{column} AS {_was(name)}"]
     columns += _merged_extremes(kind, extremes)
     sources = f"{quote(delta)} AS delta LEFT JOIN {quote_table(kind.state)} AS state"
-    same_group = sql.match("delta", "state", groups, null_groups)
-    if kind.hashed:
-        columns.append(f"delta.{HASH}")
-    if by_hash:
-        null_safe = sql.match("delta", "state", groups, frozenset(groups))
-        columns.append(f"state.rowid IS NULL OR ({null_safe}) AS {FOUND}")
-        same_group = f"delta.{HASH} = state.{HASH}"
-    sources += f" ON {same_group}"
+    sources += f" ON {sql.match('delta', 'state', groups, null_groups)}"
     if extremes:
         renewed = sql.match("delta", "renewed", groups, frozenset(groups))
         sources += f" LEFT JOIN {quote(extremes)} AS renewed ON {renewed}"

@@ -22,7 +22,6 @@ HIDDEN = "_upwell"
 
 #: Hidden columns of an aggregate's state.
 ROWS = "_rows"
-HASH = "_hash"
 
 
 def group_column(index: int) -> str:
@@ -177,14 +176,6 @@ class Aggregate:
     def groups(self) -> int:
         """How many columns it groups by."""
         return len(self.group_types)
-
-    @property
-    def hashed(self) -> bool:
-        """Whether groups are found by a hash of all their columns.
-
-        DuckDB skips the rows of a large state for a join on one column, not for one on several.
-        """
-        return self.groups > 1
 
     @property
     def extremes(self) -> list[tuple[Extreme, int]]:

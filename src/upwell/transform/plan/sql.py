@@ -12,7 +12,6 @@ from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan.nodes import (
-    HASH,
     ROWS,
     Aggregate,
     Branch,
@@ -96,8 +95,6 @@ def full_state(kind: Aggregate) -> str:
             f"{extreme}({value}) AS {quote(extreme_column(extreme, index))}"
             for extreme in argument.extremes
         ]
-    if kind.hashed:
-        columns.append(f"{hashed(kind)} AS {HASH}")
     rows = full_branch(kind.rows, row_names(kind))
     query = f"SELECT {', '.join(columns)} FROM ({rows}) AS given"
     return (
@@ -125,11 +122,6 @@ def group_names(kind: Aggregate) -> list[str]:
     return [group_column(index) for index in range(kind.groups)]
 
 
-def hashed(kind: Aggregate) -> str:
-    """The hash of a group, of all its columns."""
-    return f"hash({quoted_list(group_names(kind))})"
-
-
 def argument_name(index: int) -> str:
     return f"_a{index}"
 
@@ -149,10 +141,17 @@ def counter_types(kind: Aggregate) -> dict[str, str]:
     return counters
 
 
-def state_columns(kind: Aggregate) -> list[str]:
-    """The columns of an aggregate's state."""
-    extremes = [extreme_column(extreme, index) for extreme, index in kind.extremes]
-    return [*group_names(kind), *counter_types(kind), *extremes, *([HASH] if kind.hashed else [])]
+def state_types(kind: Aggregate) -> dict[str, str]:
+    """The columns of an aggregate's state, and their types."""
+    extremes = {
+        extreme_column(extreme, index): kind.arguments[index].type
+        for extreme, index in kind.extremes
+    }
+    return {
+        **dict(zip(group_names(kind), kind.group_types, strict=True)),
+        **counter_types(kind),
+        **extremes,
+    }
 
 
 def current(source: Input) -> str:

@@ -7,11 +7,12 @@ transaction; the source tables must be there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import duckdb
 
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.schema import Column
+from upwell.core.sql import column_definition, quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
 from upwell.transform.plan.nodes import (
@@ -62,21 +63,32 @@ def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _build_node(connection: duckdb.DuckDBPyConnection, node: Node, logical_time_us: int) -> None:
-    name = quote_table(node.name)
+    query = sql.full(node.kind, node.column_names)
     match node.kind:
         case Linear(stored=False) | Outer():
-            connection.execute(f"CREATE VIEW {name} AS {sql.full(node.kind, node.column_names)}")
+            connection.execute(f"CREATE VIEW {quote_table(node.name)} AS {query}")
         case Linear():
-            connection.execute(f"CREATE TABLE {name} AS {sql.full(node.kind, node.column_names)}")
+            _store(connection, node.name, node.columns, query)
         case Keyed(key_columns=keys):
-            query = sql.full(node.kind, node.column_names)
-            connection.execute(f"CREATE TABLE {name} AS {query} ORDER BY {quoted_list(keys)}")
+            _store(connection, node.name, node.columns, f"{query} ORDER BY {quoted_list(keys)}")
         case Aggregate(state=state):
-            connection.execute(f"CREATE TABLE {quote_table(state)} AS {sql.full_state(node.kind)}")
+            columns = [Column(*each) for each in sql.state_types(node.kind).items()]
+            _store(connection, state, columns, sql.full_state(node.kind))
             shown = sql.visible(node.kind, node.column_names, quote_table(state))
-            connection.execute(f"CREATE VIEW {name} AS {shown}")
+            connection.execute(f"CREATE VIEW {quote_table(node.name)} AS {shown}")
         case Recompute(reads_clock=reads_clock):
-            connection.execute(
-                f"CREATE TABLE {name} AS {sql.full(node.kind, node.column_names)}",
-                {LOGICAL_TIME: logical_time_us} if reads_clock else None,
-            )
+            parameters = {LOGICAL_TIME: logical_time_us} if reads_clock else None
+            _store(connection, node.name, node.columns, query, parameters)
+
+
+def _store(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: Sequence[Column],
+    query: str,
+    parameters: dict[str, int] | None = None,
+) -> None:
+    """A table of a query's rows."""
+    definitions = ", ".join(column_definition(each.name, each.type) for each in columns)
+    connection.execute(f"CREATE TABLE {quote_table(name)} ({definitions})")
+    connection.execute(f"INSERT INTO {quote_table(name)} BY NAME {query}", parameters)

@@ -206,23 +206,17 @@ class Refresher:
         return _shown_change(node, kind, merged)
 
     def _merge(self, node: Node, kind: Aggregate, grouped: pa.Table) -> pa.Table:
-        """The touched groups as they are to be stored; a first pass may show that it takes two."""
+        """The touched groups as they are to be stored."""
         groups = sql.group_names(kind)
         null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
         delta = self._slots.put(f"{node.name}~", grouped)
-        by_hash = kind.hashed
-        merged = self._fetch(compiled.merge(kind, delta, null_groups, by_hash=by_hash))
-        if by_hash and not pc.all(merged.column(compiled.FOUND)).as_py():
-            by_hash = False  # two groups share a hash
-            merged = self._fetch(compiled.merge(kind, delta, null_groups))
+        merged = self._fetch(compiled.merge(kind, delta, null_groups))
         if kind.extremes and pc.any(merged.column(compiled.STALE)).as_py():
             stale = merged.filter(merged.column(compiled.STALE)).select([*groups, ROWS])
             keys = self._slots.put(f"{node.name}?", stale)
             renewed = self._fetch(compiled.renewed_extremes(kind, keys, null_groups))
             extremes = self._slots.put(f"{node.name}!", renewed)
-            merged = self._fetch(
-                compiled.merge(kind, delta, null_groups, by_hash=by_hash, extremes=extremes)
-            )
+            merged = self._fetch(compiled.merge(kind, delta, null_groups, extremes))
         return merged
 
     def _write_state(self, kind: Aggregate, merged: pa.Table) -> None:
@@ -230,7 +224,7 @@ class Refresher:
         if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
             stored = f"SELECT {compiled.MERGED_ROWID} FROM {quote(name)}"
             self._connection.execute(f"DELETE FROM {state} WHERE rowid IN ({stored})")
-        columns = quoted_list(sql.state_columns(kind))
+        columns = quoted_list(sql.state_types(kind))
         kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
         self._connection.execute(
             f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
