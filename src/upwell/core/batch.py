@@ -52,6 +52,10 @@ def consolidate(batch: pa.Table) -> pa.Table:
     """
     names = row_columns(batch)
     summed = batch.group_by(names, use_threads=False).aggregate([(WEIGHT, "sum")])
-    summed = summed.rename_columns([*names, WEIGHT])
-    merged = summed.filter(pc.not_equal(summed.column(WEIGHT), 0)).select(batch.column_names)
+    counts = pc.not_equal(summed.column(f"{WEIGHT}_sum"), 0)
+    if not pc.all(counts, min_count=0).as_py():
+        summed = summed.filter(counts)
+    merged = summed.rename_columns([*names, WEIGHT])
+    if merged.column_names != batch.column_names:
+        merged = merged.select(batch.column_names)
     return merged.cast(batch.schema)  # grouping forgets which columns are never NULL

@@ -7,7 +7,10 @@ cannot (settings, literal IN lists).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
 
 import duckdb
 
@@ -80,9 +83,30 @@ def connect(
 
     ``zone`` is an IANA time zone name. Raises ``duckdb.Error`` as DuckDB does.
     """
+    _look_for_pandas_once()
     config: dict[str, str | bool | int | float | list[str]] = dict(LOCKED_DOWN)
     if threads is not None:
         config["threads"] = str(threads)
     connection = duckdb.connect(path, read_only=read_only, config=config)
     connection.execute(f"SET TimeZone = {literal(zone)}")
     return connection
+
+
+class _NoPandas:
+    """Answers at once that pandas is not there."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas'", name=name)
+
+
+@cache
+def _look_for_pandas_once() -> None:
+    """Let Python remember that pandas is not there, if so.
+
+    DuckDB asks for it, twice, whenever a statement binds a value; a missing module is looked for on
+    disk each time, which takes longer than a small statement.
+    """
+    if find_spec("pandas") is None:
+        sys.meta_path.insert(0, _NoPandas)

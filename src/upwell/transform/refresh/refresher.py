@@ -38,6 +38,7 @@ from upwell.transform.plan.nodes import (
 )
 from upwell.transform.refresh.deltas import Deltas
 from upwell.transform.refresh.slots import Slots
+from upwell.transform.refresh.statements import Statements
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,6 +64,7 @@ class Refresher:
         self._columns = {node.name: node.columns for node in plan.nodes}
         self._held: dict[str, str] = {}
         self._slots = Slots(connection)
+        self._statements = Statements(connection)
 
     @property
     def reads_clock(self) -> bool:
@@ -135,14 +137,14 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        delta = self._fetch(compiled.linear_delta(node, kind, seen))
+        delta = self._statements.fetch(compiled.linear_delta(node, kind, seen))
         if kind.stored and delta.num_rows:
             self._store(node, delta)
         return delta
 
     def _refresh_outer(self, node: Node, kind: Outer, known: Deltas) -> pa.Table | None:
         seen = _seen(node, known)
-        return self._fetch(compiled.outer_delta(node, kind, seen)) if seen else None
+        return self._statements.fetch(compiled.outer_delta(node, kind, seen)) if seen else None
 
     def _store(self, node: Node, delta: pa.Table) -> None:
         """Apply a delta to a stored relation, in which rows may repeat."""
@@ -155,7 +157,7 @@ class Refresher:
             rows = self._slots.put(f"{node.name}+", _repeated(come))
             names = quoted_list(node.column_names)
             source = sql.typed(node.columns, rows)
-            self._connection.execute(
+            self._statements.change(
                 f"INSERT INTO {quote_table(node.name)} SELECT {names} FROM {source}"
             )
 
@@ -176,7 +178,7 @@ class Refresher:
                 f"SELECT id FROM (SELECT stored.rowid AS id, gone.{WEIGHT} AS copies,"
                 f" {copy} AS copy {found}) WHERE copy <= -copies"
             )
-        deleted = self._execute_counted(
+        deleted = self._statements.change(
             f"DELETE FROM {quote_table(node.name)} WHERE rowid IN ({rows})"
         )
         expected = -pc.sum(gone.column(WEIGHT)).as_py()
@@ -196,7 +198,7 @@ class Refresher:
         }
         if not seen and not distinct:
             return None
-        grouped = self._fetch(compiled.grouped_delta(kind, seen, distinct))
+        grouped = self._statements.fetch(compiled.grouped_delta(kind, seen, distinct))
         if not grouped.num_rows:
             return None
         merged = self._merge(node, kind, grouped)
@@ -210,23 +212,23 @@ class Refresher:
         groups = sql.group_names(kind)
         null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
         delta = self._slots.put(f"{node.name}~", grouped)
-        merged = self._fetch(compiled.merge(kind, delta, null_groups))
+        merged = self._statements.fetch(compiled.merge(kind, delta, null_groups))
         if kind.extremes and pc.any(merged.column(compiled.STALE)).as_py():
             stale = merged.filter(merged.column(compiled.STALE)).select([*groups, ROWS])
             keys = self._slots.put(f"{node.name}?", stale)
-            renewed = self._fetch(compiled.renewed_extremes(kind, keys, null_groups))
+            renewed = self._statements.fetch(compiled.renewed_extremes(kind, keys, null_groups))
             extremes = self._slots.put(f"{node.name}!", renewed)
-            merged = self._fetch(compiled.merge(kind, delta, null_groups, extremes))
+            merged = self._statements.fetch(compiled.merge(kind, delta, null_groups, extremes))
         return merged
 
     def _write_state(self, kind: Aggregate, merged: pa.Table) -> None:
         name, state = self._slots.put(kind.state, merged), quote_table(kind.state)
         if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
             stored = f"SELECT {compiled.MERGED_ROWID} FROM {quote(name)}"
-            self._connection.execute(f"DELETE FROM {state} WHERE rowid IN ({stored})")
+            self._statements.change(f"DELETE FROM {state} WHERE rowid IN ({stored})")
         columns = quoted_list(sql.state_types(kind))
         kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
-        self._connection.execute(
+        self._statements.change(
             f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
         )
 
@@ -236,7 +238,7 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        keys = self._fetch(compiled.touched_keys(kind, seen))
+        keys = self._statements.fetch(compiled.touched_keys(kind, seen))
         if not keys.num_rows:
             return None
         null_keys = frozenset(name for name in kind.key_columns if keys.column(name).null_count)
@@ -248,7 +250,9 @@ class Refresher:
             if (bounds := _bounds(keys.column(each.key)))
             and (found := compiled.key_range(each, *bounds))
         ]
-        delta = self._fetch(compiled.keyed_difference(node, kind, touched, null_keys, ranges))
+        delta = self._statements.fetch(
+            compiled.keyed_difference(node, kind, touched, null_keys, ranges)
+        )
         if delta.num_rows:
             self._store(node, delta)
         return delta
@@ -261,19 +265,10 @@ class Refresher:
         if not kind.reads_clock and not _seen(node, known):
             return None
         parameters = {LOGICAL_TIME: logical_time_us} if kind.reads_clock else None
-        delta = self._fetch(compiled.difference(node), parameters)
+        delta = self._connection.execute(compiled.difference(node), parameters).to_arrow_table()
         if delta.num_rows:
             self._store(node, delta)
         return delta
-
-    # ── statements ───────────────────────────────────────────────────────────────────────────────
-
-    def _fetch(self, query: str, parameters: dict[str, int] | None = None) -> pa.Table:
-        return self._connection.execute(query, parameters).to_arrow_table()
-
-    def _execute_counted(self, statement: str) -> int:
-        row = self._connection.execute(statement).fetchone()
-        return int(row[0]) if row else 0
 
 
 def _seen(node: Node, known: Deltas) -> compiled.Deltas:

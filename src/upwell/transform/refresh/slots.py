@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+#: Tables of so few rows stay where they are until others take their place.
+_ROWS_KEPT = 1_000
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -64,6 +67,7 @@ class Slots:
         return slot.name
 
     def empty(self) -> None:
-        """Let go of all rows."""
+        """Let go of what takes room."""
         for slot in self._slots.values():
-            slot.table = slot.table.schema.empty_table()
+            if slot.table.num_rows > _ROWS_KEPT:
+                slot.table = slot.table.schema.empty_table()
