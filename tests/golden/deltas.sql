@@ -5,39 +5,39 @@
 select id, x + 1 as y from shop.a where x > 0
 -- gives
 SELECT "id", "y", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "a"."id" AS "id", "a"."x" + 1 AS "y", "a"._weight AS "_weight" FROM (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."x" > 0)
+SELECT "a"."id" AS "id", "a"."x" + 1 AS "y", "a"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."x" > 0)
 ) GROUP BY "id", "y" HAVING sum(_weight) <> 0
 
 -- case: join with one side changed; changed: shop.b
 select b.id, a.x from shop.b join shop.a on a.id = b.a_id
 -- gives
 SELECT "id", "x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "b"."id" AS "id", "a"."x" AS "x", "b"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
+SELECT "b"."id" AS "id", "a"."x" AS "x", "b"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
 ) GROUP BY "id", "x" HAVING sum(_weight) <> 0
 
 -- case: join with both sides changed; changed: shop.a, shop.b
 select b.id, a.x from shop.b join shop.a on a.id = b.a_id
 -- gives
 SELECT "id", "x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "b"."id" AS "id", "a"."x" AS "x", "b"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
+SELECT "b"."id" AS "id", "a"."x" AS "x", "b"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
 UNION ALL
-SELECT "b"."id" AS "id", "a"."x" AS "x", "a"._weight AS "_weight" FROM "shop"."b" AS "b", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."id" = "b"."a_id")
+SELECT "b"."id" AS "id", "a"."x" AS "x", "a"._weight AS "_weight" FROM "shop"."b" AS "b", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."id" = "b"."a_id")
 UNION ALL
-SELECT "b"."id" AS "id", "a"."x" AS "x", -"b"._weight * "a"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "b", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."id" = "b"."a_id")
+SELECT "b"."id" AS "id", "a"."x" AS "x", -"b"._weight * "a"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "b", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."id" = "b"."a_id")
 ) GROUP BY "id", "x" HAVING sum(_weight) <> 0
 
 -- case: union with a wider type; changed: shop.a
 select id from shop.a union all select 1.5 from shop.b
 -- gives
 SELECT "id", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT CAST("a"."id" AS DECIMAL(20,1)) AS "id", "a"._weight AS "_weight" FROM (SELECT "id", _weight FROM "delta_of_shop.a") AS "a"
+SELECT CAST("a"."id" AS DECIMAL(20,1)) AS "id", "a"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", _weight FROM "delta_of_shop.a") AS "a"
 ) GROUP BY "id" HAVING sum(_weight) <> 0
 
 -- case: sums by group; changed: shop.a
 select id % 2 as odd, sum(x) as total, count(*) as n from shop.a group by 1 having count(*) > 1
 -- gives
 SELECT "_g0", coalesce(CAST(sum(_weight) AS BIGINT), 0) AS "_rows", coalesce(CAST(sum(_weight) FILTER (WHERE "_a0" IS NOT NULL) AS BIGINT), 0) AS "_n0", coalesce(CAST(sum(CAST("_a0" AS HUGEINT) * _weight) AS HUGEINT), 0) AS "_s0" FROM (
-SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_a0", "a"._weight AS "_weight" FROM (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "a"
+SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_a0", "a"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "a"
 ) GROUP BY "_g0" HAVING "_rows" <> 0 OR "_n0" <> 0 OR "_s0" <> 0
 SELECT *, CASE WHEN "_n0" > 0 THEN "_s0" END AS _new1, CASE WHEN "_n0_was" > 0 THEN "_s0_was" END AS _old1, "_rows" AS _new2, "_rows_was" AS _old2, ("_rows" > 0 AND coalesce("_rows" > 1, FALSE)) AS _shows, (_rowid IS NOT NULL AND coalesce("_rows_was" > 1, FALSE)) AS _showed, (CASE WHEN "_n0" > 0 THEN "_s0" END) IS NOT DISTINCT FROM (CASE WHEN "_n0_was" > 0 THEN "_s0_was" END) AND ("_rows") IS NOT DISTINCT FROM ("_rows_was") AS _same FROM (SELECT state.rowid AS _rowid, delta."_g0", CAST(coalesce(state."_rows", 0) + delta."_rows" AS BIGINT) AS "_rows", state."_rows" AS "_rows_was", CAST(coalesce(state."_n0", 0) + delta."_n0" AS BIGINT) AS "_n0", state."_n0" AS "_n0_was", CAST(coalesce(state."_s0", 0) + delta."_s0" AS HUGEINT) AS "_s0", state."_s0" AS "_s0_was" FROM "grouped" AS delta LEFT JOIN "_upwell"."m#state" AS state ON delta."_g0" = state."_g0")
 
@@ -56,52 +56,52 @@ SELECT "id", "before", -1 FROM "m"
 select b.id, a.x from shop.b left join shop.a on a.id = b.a_id
 -- gives
 SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS _weight FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l" LEFT JOIN "shop"."a" AS "r" ON ("r"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS _weight FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l" LEFT JOIN "shop"."a" AS "r" ON ("r"."id" = "l"."a_id")
 ) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
 
 -- case: left join with both sides changed; changed: shop.a, shop.b
 select b.id, a.x from shop.b left join shop.a on a.id = b.a_id
 -- gives
 SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "r" WHERE ("r"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "l"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "r" WHERE ("r"."id" = "l"."a_id")
 UNION ALL
-SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
 UNION ALL
-SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", -"l"._weight * "r"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", -"l"._weight * "r"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."a_id")
 UNION ALL
-SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l"
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l"
 UNION ALL
-SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"l"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"l"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id")
 UNION ALL
-SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT greatest("id", "id") AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
 UNION ALL
-SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT greatest("id", "id") AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id")
 ) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
 
 -- case: full join of keys; changed: shop.a
 select b.id, a.x from shop.b full join shop.a on a.id = b.id
 -- gives
 SELECT "b.id", "a.x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."id")
+SELECT "l"."id" AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "r" WHERE ("r"."id" = "l"."id")
 UNION ALL
-SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."id")
+SELECT "l"."id" AS "b.id", CAST(NULL AS INTEGER) AS "a.x", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT greatest("id", "id") AS "id", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."id")
 UNION ALL
-SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "r"
+SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", "r"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "r"
 UNION ALL
-SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", -"r"._weight AS "_weight" FROM (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "r", "shop"."b" AS "partner of r" WHERE ("r"."id" = "partner of r"."id")
+SELECT CAST(NULL AS BIGINT) AS "b.id", "r"."x" AS "a.x", -"r"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "r", "shop"."b" AS "partner of r" WHERE ("r"."id" = "partner of r"."id")
 ) GROUP BY "b.id", "a.x" HAVING sum(_weight) <> 0
 
 -- case: anti join by key; changed: shop.a, shop.b
 select b.id from shop.b anti join shop.a on a.id = b.a_id and a.x > 0
 -- gives
 SELECT "b.id", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "l"."id" AS "b.id", "l"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l"
+SELECT "l"."id" AS "b.id", "l"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l"
 UNION ALL
-SELECT "l"."id" AS "b.id", -"l"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+SELECT "l"."id" AS "b.id", -"l"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", "shop"."a" AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
 UNION ALL
-SELECT "l"."id" AS "b.id", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+SELECT "l"."id" AS "b.id", -"partner"._weight AS "_weight" FROM "shop"."b" AS "l", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
 UNION ALL
-SELECT "l"."id" AS "b.id", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
+SELECT "l"."id" AS "b.id", "l"._weight * "partner"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "l", (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "partner" WHERE ("partner"."id" = "l"."a_id") AND ("partner"."x" > 0)
 ) GROUP BY "b.id" HAVING sum(_weight) <> 0
 
 -- case: extremes by group; changed: shop.a
@@ -109,7 +109,7 @@ select id % 2 as odd, min(x) as least, sum(x) as total from shop.a where x > 0 g
 -- gives
 SELECT "_g0", coalesce(CAST(sum(_weight) AS BIGINT), 0) AS "_rows", coalesce(CAST(sum(_weight) FILTER (WHERE "_a0" IS NOT NULL) AS BIGINT), 0) AS "_n0", coalesce(CAST(sum(CAST("_a0" AS HUGEINT) * _weight) AS HUGEINT), 0) AS "_s0", min("_a0") FILTER (WHERE _weight > 0) AS _min0, min("_a0") FILTER (WHERE _weight < 0) AS _min0_gone, max("_a0") FILTER (WHERE _weight > 0) AS _max0, max("_a0") FILTER (WHERE _weight < 0) AS _max0_gone FROM (
 SELECT "_g0", "_a0", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_a0", "a"._weight AS "_weight" FROM (SELECT "id", "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."x" > 0)
+SELECT "a"."id" % 2 AS "_g0", "a"."x" AS "_a0", "a"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("x", "x") AS "x", _weight FROM "delta_of_shop.a") AS "a" WHERE ("a"."x" > 0)
 ) GROUP BY "_g0", "_a0" HAVING sum(_weight) <> 0
 ) GROUP BY "_g0" HAVING "_rows" <> 0 OR "_n0" <> 0 OR "_s0" <> 0 OR _min0 IS NOT NULL OR _min0_gone IS NOT NULL OR _max0 IS NOT NULL OR _max0_gone IS NOT NULL
 SELECT *, "_min0" AS _new1, "_min0_was" AS _old1, CASE WHEN "_n0" > 0 THEN "_s0" END AS _new2, CASE WHEN "_n0_was" > 0 THEN "_s0_was" END AS _old2, ("_rows" > 0 AND coalesce("_max0" < 9, FALSE)) AS _shows, (_rowid IS NOT NULL AND coalesce("_max0_was" < 9, FALSE)) AS _showed, ("_min0") IS NOT DISTINCT FROM ("_min0_was") AND (CASE WHEN "_n0" > 0 THEN "_s0" END) IS NOT DISTINCT FROM (CASE WHEN "_n0_was" > 0 THEN "_s0_was" END) AS _same FROM (SELECT state.rowid AS _rowid, delta."_g0", CAST(coalesce(state."_rows", 0) + delta."_rows" AS BIGINT) AS "_rows", state."_rows" AS "_rows_was", CAST(coalesce(state."_n0", 0) + delta."_n0" AS BIGINT) AS "_n0", state."_n0" AS "_n0_was", CAST(coalesce(state."_s0", 0) + delta."_s0" AS HUGEINT) AS "_s0", state."_s0" AS "_s0_was", CAST(CASE WHEN coalesce(state."_n0", 0) + delta."_n0" > 0 THEN least(state._min0, delta._min0) END AS INTEGER) AS _min0, state._min0 AS "_min0_was", CAST(CASE WHEN coalesce(state."_n0", 0) + delta."_n0" > 0 THEN greatest(state._max0, delta._max0) END AS INTEGER) AS _max0, state._max0 AS "_max0_was", coalesce((coalesce(state."_n0", 0) + delta."_n0" > 0 AND delta._min0_gone <= state._min0 AND NOT coalesce(delta._min0 <= state._min0, FALSE)) OR (coalesce(state."_n0", 0) + delta."_n0" > 0 AND delta._max0_gone >= state._max0 AND NOT coalesce(delta._max0 >= state._max0, FALSE)), FALSE) AS _stale FROM "grouped" AS delta LEFT JOIN "_upwell"."m#state" AS state ON delta."_g0" = state."_g0")
@@ -118,7 +118,7 @@ SELECT *, "_min0" AS _new1, "_min0_was" AS _old1, CASE WHEN "_n0" > 0 THEN "_s0"
 select b.id, a.x from shop.b join shop.a on a.id = b.a_id qualify rank() over (partition by a.x order by b.id) = 1
 -- gives
 SELECT DISTINCT "_g0" AS "x" FROM (SELECT "_g0", "_v0", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
-SELECT "a"."x" AS "_g0", "b"."id" AS "_v0", "b"._weight AS "_weight" FROM (SELECT "id", "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
+SELECT "a"."x" AS "_g0", "b"."id" AS "_v0", "b"._weight AS "_weight" FROM (SELECT greatest("id", "id") AS "id", greatest("a_id", "a_id") AS "a_id", _weight FROM "delta_of_shop.b") AS "b", "shop"."a" AS "a" WHERE ("a"."id" = "b"."a_id")
 ) GROUP BY "_g0", "_v0" HAVING sum(_weight) <> 0)
 SELECT "id", "x", CAST(sum(_weight) AS BIGINT) AS _weight FROM (
 SELECT "id", "x", 1 AS _weight FROM (SELECT "_v0" AS "id", "_g0" AS "x" FROM (SELECT "a"."x" AS "_g0", "b"."id" AS "_v0" FROM "shop"."b" AS "b", "shop"."a" AS "a", touched_keys AS _touched WHERE ("a"."id" = "b"."a_id") AND (("a"."x") = _touched."x")) AS given QUALIFY RANK() OVER (PARTITION BY "_g0" ORDER BY "_v0") = 1)

@@ -69,6 +69,23 @@ def column_definition(name: str, of_type: str) -> str:
     return f"{quote(name)} {of_type}{' USING COMPRESSION uncompressed' if is_wide else ''}"
 
 
+def screened(name: str, of: str = "") -> str:
+    """``greatest("a", "a") AS "a"``: a column of an Arrow table, for a join by it.
+
+    ``of`` is what gives the column, where that is more than its name. DuckDB hands what a join
+    knows of its keys down to the scan, and of that an Arrow scan cannot apply all: a Bloom filter
+    ends the statement, and times go through Python's, which have no infinity and need a module
+    that need not be there. DuckDB does not look behind a function.
+    """
+    value = of or quote(name)
+    return f"greatest({value}, {value}) AS {quote(name)}"
+
+
+def screened_list(names: Iterable[str]) -> str:
+    """Several columns, ``screened``."""
+    return ", ".join(map(screened, names))
+
+
 def null_safe_equal(names: Iterable[str], left: str, right: str) -> str:
     """A join condition in which NULL equals NULL, over the columns both sides share."""
     return " AND ".join(

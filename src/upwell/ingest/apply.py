@@ -18,7 +18,7 @@ import pyarrow as pa
 from upwell.core import batch as change_batch
 from upwell.core.protocols import Operation, SourceBatch, TableChanges, Transactions, Truncation
 from upwell.core.schema import TableSchema
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote, quote_table, quoted_list, screened_list
 from upwell.ingest.images import row_images, unfilled_changes
 from upwell.ingest.lineage import Key, Lineages, trace_lineages
 from upwell.ingest.quarantine import hold_back, without_refused
@@ -151,7 +151,8 @@ def _is_plain_insert(
     keys = quoted_list(layout.key)
     row = connection.execute(
         f"SELECT count(DISTINCT ({keys})), (SELECT count(*) FROM {quote_table(layout.name)} "
-        f"SEMI JOIN {_CHANGES} USING ({keys})) FROM {_CHANGES}"
+        f"SEMI JOIN (SELECT {screened_list(layout.key)} FROM {_CHANGES}) USING ({keys})) "
+        f"FROM {_CHANGES}"
     ).fetchone()
     return row == (change.rows.num_rows, 0)
 
@@ -237,11 +238,10 @@ def _move_current(
 ) -> None:
     """Bring the current table forward by a consolidated delta."""
     table, names = quote_table(layout.name), quoted_list(layout.column_names)
+    gone = f"(SELECT {screened_list(layout.key)} FROM {_DELTA} WHERE _weight < 0)"
     same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in layout.key)
     with registered(connection, _DELTA, delta):
-        connection.execute(
-            f"DELETE FROM {table} AS t USING {_DELTA} AS d WHERE d._weight < 0 AND {same_key}"
-        )
+        connection.execute(f"DELETE FROM {table} AS t USING {gone} AS d WHERE {same_key}")
         connection.execute(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM {_DELTA} WHERE _weight > 0"
         )

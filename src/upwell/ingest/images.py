@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from upwell.core.protocols import Int64s, Operation
 from upwell.core.schema import TableSchema
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote, quote_table, quoted_list, screened_list
 from upwell.ingest.lineage import Lineages
 from upwell.ingest.staging import (
     COMMITTED_AT,
@@ -55,12 +55,13 @@ def row_images(
             staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks} "
             f"FROM _changes",
             before=f"SELECT {names}, NULL, NULL, -1, 0{no_marks} FROM {table} "
-            f"SEMI JOIN _changes USING ({keys})",
+            f"SEMI JOIN (SELECT {screened_list(layout.key)} FROM _changes) USING ({keys})",
             row=keys,
         )
     connection.register(_MOVING, changes.append_column(LINEAGE, pa.array(lineages.of_change)))
     connection.register(_STARTS, _start_keys(layout, changes, lineages))
     try:
+        starts = f"(SELECT {screened_list([*layout.key, LINEAGE])} FROM {_STARTS})"
         same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in layout.key)
         return _chained(
             connection,
@@ -69,7 +70,7 @@ def row_images(
             staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks}, "
             f"{LINEAGE} FROM {_MOVING}",
             before=f"SELECT {quoted_list(layout.column_names, 't')}, NULL, NULL, -1, 0{no_marks}, "
-            f"s.{LINEAGE} FROM {table} AS t JOIN {_STARTS} AS s ON {same_key}",
+            f"s.{LINEAGE} FROM {table} AS t JOIN {starts} AS s ON {same_key}",
             row=LINEAGE,
         )
     finally:

@@ -327,3 +327,14 @@ def test_a_refresher_goes_on_after_a_rollback_and_after_a_column_of_another_type
         for model in PLAN.models:
             assert prove(store, PLAN, model.name, logical_time_us=0).holds, model.name
         store.execute("ROLLBACK")
+
+
+def test_duckdb_still_folds_what_it_prepares_by_statistics_that_pass() -> None:
+    """Should this fail, prepared plans may have become safe: see docs/decisions/0009."""
+    connection = connect(zone="UTC", threads=1)
+    connection.execute("CREATE TABLE t (v BIGINT); INSERT INTO t VALUES (1), (2)")
+    connection.execute("PREPARE q AS SELECT v, v > 2 FROM t")
+    connection.execute("INSERT INTO t VALUES (4)")
+    assert (4, False) in connection.execute("EXECUTE q").fetchall()
+    assert (4, True) in connection.execute("SELECT v, v > 2 FROM t").fetchall()
+    connection.close()

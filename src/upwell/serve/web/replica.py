@@ -26,7 +26,15 @@ from upwell.core.batch import WEIGHT
 from upwell.core.errors import IntegrityError
 from upwell.core.protocols import FeedMessage, TableDelta, TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
-from upwell.core.sql import connect, literal, null_safe_equal, quote, quote_table, quoted_list
+from upwell.core.sql import (
+    connect,
+    literal,
+    null_safe_equal,
+    quote,
+    quote_table,
+    quoted_list,
+    screened_list,
+)
 from upwell.project.values import Project, SemanticModel
 from upwell.serve.web.calendar import NO_BUCKET, Calendar, business_calendar
 from upwell.serve.web.metrics import expression, time_dimension
@@ -223,10 +231,11 @@ class Replica:
 
     def _delete(self, schema: TableSchema, gone: pa.Table) -> None:
         table = quote_table(schema.name)
+        incoming = f"(SELECT {screened_list(gone.column_names)} FROM {_INCOMING})"
         with self._incoming(gone):
             if schema.key:
                 statement = (
-                    f"DELETE FROM {table} AS t USING {_INCOMING} AS g "
+                    f"DELETE FROM {table} AS t USING {incoming} AS g "
                     f"WHERE {_same(schema.key, gone)}"
                 )
             else:
@@ -235,7 +244,7 @@ class Replica:
                     f"DELETE FROM {table} WHERE rowid IN (SELECT id FROM ("
                     f"SELECT t.rowid AS id, -g.{quote(WEIGHT)} AS copies, "
                     f"row_number() OVER (PARTITION BY {quoted_list(names, 't')}) AS copy "
-                    f"FROM {table} AS t JOIN {_INCOMING} AS g "
+                    f"FROM {table} AS t JOIN {incoming} AS g "
                     f"ON {_same(names, gone)}) WHERE copy <= copies)"
                 )
             row = self._connection.execute(statement).fetchone()

@@ -24,7 +24,7 @@ from sqlglot import exp
 
 from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote, quote_table, quoted_list, screened_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.nodes import (
     ROWS,
@@ -190,7 +190,9 @@ def merge(
     sources += f" ON {sql.match('delta', 'state', groups, null_groups)}"
     if extremes:
         renewed = sql.match("delta", "renewed", groups, frozenset(groups))
-        sources += f" LEFT JOIN {quote(extremes)} AS renewed ON {renewed}"
+        names = [*groups, *(extreme_column(*each) for each in kind.extremes)]
+        found = f"(SELECT {screened_list(names)} FROM {quote(extremes)})"
+        sources += f" LEFT JOIN {found} AS renewed ON {renewed}"
     touched = f"SELECT {', '.join(columns)} FROM {sources}"
     shown, same = [], []
     for output, new, old in zip(kind.outputs, new_names(kind), old_names(kind), strict=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote, quote_table, quoted_list, screened
 from upwell.transform.plan.nodes import (
     ROWS,
     Aggregate,
@@ -41,7 +41,6 @@ _CARRIED = frozenset(
         "BLOB",
     )
 )
-_TIMES = ("TIMESTAMP", "DATE")
 
 #: The value's column in a hidden relation of distinct values.
 VALUE = "_value"
@@ -166,19 +165,14 @@ def typed(columns: Sequence[Column], delta: str) -> str:
 
 def cast(columns: Sequence[Column], registered: str, *more: str) -> str:
     """Columns of a registered Arrow table, and ``more`` as they are, in their stored types."""
-    return f"(SELECT {', '.join([*map(_carried, columns), *more])} FROM {quote(registered)})"
+    read = ", ".join([*map(_carried, columns), *more])
+    return f"(SELECT {read} FROM {quote(registered)})"
 
 
 def _carried(column: Column) -> str:
     name = quote(column.name)
-    if column.type in _CARRIED or column.type.startswith("DECIMAL("):
-        return name
-    cast = f"CAST({name} AS {column.type})"
-    if column.type.startswith(_TIMES):
-        # DuckDB hands the range of a join's keys down to Arrow, but of times it does so by way of
-        # Python's, which have no infinity; it does not look behind a function.
-        cast = f"greatest({cast}, {cast})"
-    return f"{cast} AS {name}"
+    is_carried = column.type in _CARRIED or column.type.startswith("DECIMAL(")
+    return screened(column.name, name if is_carried else f"CAST({name} AS {column.type})")
 
 
 def match(left: str, right: str, names: Sequence[str], nullable: frozenset[str]) -> str:

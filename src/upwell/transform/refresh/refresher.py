@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from upwell.core.batch import WEIGHT, consolidate, from_rows
 from upwell.core.errors import IntegrityError
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote, quote_table, quoted_list, screened
 from upwell.transform.plan import delta as compiled
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
@@ -38,7 +38,6 @@ from upwell.transform.plan.nodes import (
 )
 from upwell.transform.refresh.deltas import Deltas
 from upwell.transform.refresh.slots import Slots
-from upwell.transform.refresh.statements import Statements
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,7 +63,6 @@ class Refresher:
         self._columns = {node.name: node.columns for node in plan.nodes}
         self._held: dict[str, str] = {}
         self._slots = Slots(connection)
-        self._statements = Statements(connection)
 
     @property
     def reads_clock(self) -> bool:
@@ -137,14 +135,14 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        delta = self._statements.fetch(compiled.linear_delta(node, kind, seen))
+        delta = self._fetch(compiled.linear_delta(node, kind, seen))
         if kind.stored and delta.num_rows:
             self._store(node, delta)
         return delta
 
     def _refresh_outer(self, node: Node, kind: Outer, known: Deltas) -> pa.Table | None:
         seen = _seen(node, known)
-        return self._statements.fetch(compiled.outer_delta(node, kind, seen)) if seen else None
+        return self._fetch(compiled.outer_delta(node, kind, seen)) if seen else None
 
     def _store(self, node: Node, delta: pa.Table) -> None:
         """Apply a delta to a stored relation, in which rows may repeat."""
@@ -157,9 +155,7 @@ class Refresher:
             rows = self._slots.put(f"{node.name}+", _repeated(come))
             names = quoted_list(node.column_names)
             source = sql.typed(node.columns, rows)
-            self._statements.change(
-                f"INSERT INTO {quote_table(node.name)} SELECT {names} FROM {source}"
-            )
+            self._change(f"INSERT INTO {quote_table(node.name)} SELECT {names} FROM {source}")
 
     def _delete(self, node: Node, gone: pa.Table) -> None:
         """Delete as many copies of each row as its weight says, found by its key if it has one."""
@@ -178,9 +174,7 @@ class Refresher:
                 f"SELECT id FROM (SELECT stored.rowid AS id, gone.{WEIGHT} AS copies,"
                 f" {copy} AS copy {found}) WHERE copy <= -copies"
             )
-        deleted = self._statements.change(
-            f"DELETE FROM {quote_table(node.name)} WHERE rowid IN ({rows})"
-        )
+        deleted = self._change(f"DELETE FROM {quote_table(node.name)} WHERE rowid IN ({rows})")
         expected = -pc.sum(gone.column(WEIGHT)).as_py()
         if deleted != expected:
             raise _contradiction(node, f"{expected} rows vanish, of which {deleted} were stored")
@@ -198,7 +192,7 @@ class Refresher:
         }
         if not seen and not distinct:
             return None
-        grouped = self._statements.fetch(compiled.grouped_delta(kind, seen, distinct))
+        grouped = self._fetch(compiled.grouped_delta(kind, seen, distinct))
         if not grouped.num_rows:
             return None
         merged = self._merge(node, kind, grouped)
@@ -212,25 +206,23 @@ class Refresher:
         groups = sql.group_names(kind)
         null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
         delta = self._slots.put(f"{node.name}~", grouped)
-        merged = self._statements.fetch(compiled.merge(kind, delta, null_groups))
+        merged = self._fetch(compiled.merge(kind, delta, null_groups))
         if kind.extremes and pc.any(merged.column(compiled.STALE)).as_py():
             stale = merged.filter(merged.column(compiled.STALE)).select([*groups, ROWS])
             keys = self._slots.put(f"{node.name}?", stale)
-            renewed = self._statements.fetch(compiled.renewed_extremes(kind, keys, null_groups))
+            renewed = self._fetch(compiled.renewed_extremes(kind, keys, null_groups))
             extremes = self._slots.put(f"{node.name}!", renewed)
-            merged = self._statements.fetch(compiled.merge(kind, delta, null_groups, extremes))
+            merged = self._fetch(compiled.merge(kind, delta, null_groups, extremes))
         return merged
 
     def _write_state(self, kind: Aggregate, merged: pa.Table) -> None:
         name, state = self._slots.put(kind.state, merged), quote_table(kind.state)
         if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
-            stored = f"SELECT {compiled.MERGED_ROWID} FROM {quote(name)}"
-            self._statements.change(f"DELETE FROM {state} WHERE rowid IN ({stored})")
+            stored = f"SELECT {screened(compiled.MERGED_ROWID)} FROM {quote(name)}"
+            self._change(f"DELETE FROM {state} WHERE rowid IN ({stored})")
         columns = quoted_list(sql.state_types(kind))
         kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
-        self._statements.change(
-            f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}"
-        )
+        self._change(f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}")
 
     # ── touched keys ─────────────────────────────────────────────────────────────────────────────
 
@@ -238,7 +230,7 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        keys = self._statements.fetch(compiled.touched_keys(kind, seen))
+        keys = self._fetch(compiled.touched_keys(kind, seen))
         if not keys.num_rows:
             return None
         null_keys = frozenset(name for name in kind.key_columns if keys.column(name).null_count)
@@ -250,9 +242,7 @@ class Refresher:
             if (bounds := _bounds(keys.column(each.key)))
             and (found := compiled.key_range(each, *bounds))
         ]
-        delta = self._statements.fetch(
-            compiled.keyed_difference(node, kind, touched, null_keys, ranges)
-        )
+        delta = self._fetch(compiled.keyed_difference(node, kind, touched, null_keys, ranges))
         if delta.num_rows:
             self._store(node, delta)
         return delta
@@ -265,10 +255,20 @@ class Refresher:
         if not kind.reads_clock and not _seen(node, known):
             return None
         parameters = {LOGICAL_TIME: logical_time_us} if kind.reads_clock else None
-        delta = self._connection.execute(compiled.difference(node), parameters).to_arrow_table()
+        delta = self._fetch(compiled.difference(node), parameters)
         if delta.num_rows:
             self._store(node, delta)
         return delta
+
+    # ── statements ───────────────────────────────────────────────────────────────────────────────
+
+    def _fetch(self, query: str, parameters: dict[str, int] | None = None) -> pa.Table:
+        return self._connection.execute(query, parameters).to_arrow_table()
+
+    def _change(self, statement: str) -> int:
+        """How many rows a statement inserted or deleted."""
+        row = self._connection.execute(statement).fetchone()
+        return int(row[0]) if row else 0
 
 
 def _seen(node: Node, known: Deltas) -> compiled.Deltas:
