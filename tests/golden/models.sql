@@ -297,7 +297,7 @@ select id from shop.orders where status ~ 'p.*'
 select i.order_id, i.line, p.category, p.price * i.quantity as worth
 from shop.items i left join shop.products p on p.id = i.product_id
 --> left_join_by_key/i left join p: incremental, view
---> left_join_by_key: incremental, kept
+--> left_join_by_key: incremental, kept, key order_id, line
 
 -- left_joins_in_a_row
 select c.region, p.category, count(*) as n, sum(i.amount) as amount, count(o.id) as ordered
@@ -378,7 +378,7 @@ left join (select o.customer_id, sum(i.amount) as amount from shop.orders o
            join shop.items i on i.order_id = o.id group by 1) s on s.customer_id = c.id
 --> left_join_on_sums/s: incremental, kept
 --> left_join_on_sums/c left join s: incremental, view
---> left_join_on_sums: incremental, kept
+--> left_join_on_sums: incremental, kept, key id
 
 -- exists_orders
 select c.id, c.region from shop.customers c
@@ -638,3 +638,19 @@ from shop.orders group by 1
 select date_trunc('hour', o.placed_at) as hour, o.status, list(i.amount order by i.amount) as amounts
 from shop.orders o join shop.items i on i.order_id = o.id group by all
 --> hours: incremental, kept
+
+-- groups_not_all_shown
+select id, count(*) as n from shop.products group by category, id
+--> groups_not_all_shown: incremental, kept, key id
+
+-- groups_of_lists
+select l.ids, count(*) as n, sum(l.customer_id) as customers
+from (select customer_id, list(id % 3 order by id % 3) as ids from shop.orders group by 1) l group by 1
+--> groups_of_lists/l: incremental, kept
+--> groups_of_lists: incremental, kept
+
+-- groups_of_hidden_lists
+select count(*) as n
+from (select customer_id, list(id % 3 order by id % 3) as ids from shop.orders group by 1) l group by l.ids
+--> groups_of_hidden_lists/l: incremental, kept
+--> groups_of_hidden_lists: incremental, kept

@@ -46,7 +46,8 @@ class Facts:
         found = {
             reference for each in known if isinstance(each, exp.Column) for reference in [_at(each)]
         }
-        equal = [pair for each in self.conditions if (pair := _equal_columns(each))]
+        pairs = [pair for each in self.conditions if (pair := _equal_columns(each))]
+        equal = [pair for pair in pairs if is_sharp(*map(self._type, pair))]
         found |= {
             _at(column)
             for each in self.conditions
@@ -63,6 +64,12 @@ class Facts:
                     found |= {left, right}
             if len(found) == before:
                 return found
+
+    def _type(self, reference: Reference) -> str:
+        alias, name = reference
+        relation = self.inputs.get(alias)
+        columns = relation.columns if relation is not None else ()
+        return next((each.type for each in columns if each.name.lower() == name), "")
 
     def identify(self, known: Iterable[exp.Expr]) -> bool:
         """Whether the values of ``known`` single out one row of every input."""
@@ -133,6 +140,15 @@ class Facts:
             each.name.lower() == name and not each.nullable for each in relation.columns
         )
         return stored or any(_demands(condition, column) for condition in self.conditions)
+
+
+def is_sharp(one: str, other: str) -> bool:
+    """Whether a value of one type equals at most one value of the other.
+
+    The texts ``1`` and ``01`` are two, yet both equal the number 1; values of one type, and whole
+    numbers, are one and the same wherever they are equal.
+    """
+    return one == other or {one, other} <= WHOLE_NUMBERS
 
 
 def smallest(

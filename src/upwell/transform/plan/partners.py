@@ -23,7 +23,7 @@ from sqlglot import exp
 from upwell.transform.plan.draft import Draft, alone
 from upwell.transform.plan.grouped import distinct_rows
 from upwell.transform.plan.joins import Joined, Obstacle, references, renamed, text
-from upwell.transform.plan.keys import WHOLE_NUMBERS, Reference, Relation
+from upwell.transform.plan.keys import Reference, Relation, is_sharp
 from upwell.transform.plan.nodes import Input, Match, Outer
 
 #: Names of the inputs of an outer join.
@@ -139,13 +139,14 @@ def _read(partners: _Partners) -> Input:
 
 
 def _unique(
-    side: str, left: Joined, right: Joined, outputs: Sequence[exp.Expr], found: _Partners
+    side: str, left: Joined, right: Joined, outputs: Sequence[exp.Column], found: _Partners
 ) -> tuple[int, ...]:
     """Positions of outputs that identify a row; padded rows differ by the side that is there."""
     if side == "ANTI":
         return left.facts.unique(outputs)
-    if side == "LEFT" and found.relation is right.facts.inputs[_RIGHT]:
-        return left.facts.unique(outputs)  # no row meets two
+    if side == "LEFT" and found.relation is right.facts.inputs[_RIGHT]:  # no row meets two
+        ours = [index for index, each in enumerate(outputs) if each.table == _LEFT]
+        return tuple(ours[at] for at in left.facts.unique([outputs[index] for index in ours]))
     return left.cross(right).facts.unique(outputs)
 
 
@@ -192,18 +193,14 @@ class _Search:
         ours = self.draft.types(self.left, [left for _, left, _ in found])
         theirs = self.draft.types(self.right, [right for _, _, right in found])
         return [
-            _Comparison(condition, left, right, a == b or {a, b} <= WHOLE_NUMBERS)
+            _Comparison(condition, left, right, is_sharp(a, b))
             for (condition, left, right), a, b in zip(found, ours, theirs, strict=True)
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """``left = right``. ``is_sharp``: whether one value of ``left`` equals one of ``right`` only.
-
-    The texts ``1`` and ``01`` are two, yet both equal the number 1; values of one type, and whole
-    numbers, are one and the same wherever they are equal.
-    """
+    """``left = right``. ``is_sharp``: whether a value of ``left`` equals one of ``right`` only."""
 
     condition: exp.Binary
     left: exp.Expr

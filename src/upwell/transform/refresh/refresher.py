@@ -199,7 +199,20 @@ class Refresher:
         if pc.min(merged.column(ROWS)).as_py() < 0:
             raise _contradiction(node, "a group would have fewer than zero rows")
         self._write_state(kind, merged)
-        return _shown_change(node, kind, merged)
+        return self._consolidated(node, kind, _shown_change(node, kind, merged))
+
+    def _consolidated(self, node: Node, kind: Aggregate, delta: pa.Table) -> pa.Table:
+        """A delta with each row once. Groups that show all they group by differ in it as they are.
+
+        One row may end one group and begin another where the difference does not show.
+        """
+        if {sql.bare_group(each) for each in kind.outputs} >= set(sql.group_names(kind)):
+            return delta
+        try:
+            return consolidate(delta)
+        except pa.ArrowNotImplementedError:  # nested types: Arrow cannot group them, DuckDB can
+            rows = sql.typed(node.columns, self._slots.put(f"{node.name}=", delta))
+            return self._fetch(compiled.consolidated(f"FROM {rows}", node.column_names))
 
     def _merge(self, node: Node, kind: Aggregate, grouped: pa.Table) -> pa.Table:
         """The touched groups as they are to be stored."""
@@ -283,10 +296,9 @@ def _shown_change(node: Node, kind: Aggregate, merged: pa.Table) -> pa.Table:
     come = merged.filter(pc.and_not(shows, stays)).select(compiled.new_names(kind))
     gone = merged.filter(pc.and_not(showed, stays)).select(compiled.old_names(kind))
     names = list(node.column_names)
-    delta = pa.concat_tables(
+    return pa.concat_tables(
         [from_rows(come.rename_columns(names)), from_rows(gone.rename_columns(names), -1)]
     )
-    return delta if node.unique or not delta.num_rows else consolidate(delta)
 
 
 def _bounds(times: pa.ChunkedArray) -> tuple[datetime, datetime] | None:
