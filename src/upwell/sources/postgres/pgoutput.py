@@ -27,7 +27,7 @@ from upwell.sources.postgres.layout import Layout, parse_layout
 from upwell.sources.postgres.tables import CapturedTable
 from upwell.sources.postgres.tuples import table_changes
 from upwell.sources.postgres.views import Views
-from upwell.sources.postgres.wal import EPOCH_US, position_of
+from upwell.sources.postgres.wal import EPOCH_US, positions_of
 
 #: A batch is cut at the last commit before this many bytes, or else at the first commit.
 BATCH_BYTES = 16 << 20
@@ -216,9 +216,8 @@ class Decoder:
         lsns = views.i8[commits + 10].astype(np.int64)
         if (np.diff(lsns, prepend=self._released) <= 0).any():
             corrupt("transactions out of order")
-        positions = tuple(position_of(lsn) for lsn in lsns.tolist())
         committed_at_us = views.i8[commits + 18].astype(np.int64) + EPOCH_US
-        return Transactions(positions, committed_at_us), int(lsns[-1])
+        return Transactions(positions_of(lsns), committed_at_us), int(lsns[-1])
 
     def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
         """Forget what was given out and move the rest to the front."""

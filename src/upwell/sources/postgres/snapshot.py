@@ -26,6 +26,9 @@ from upwell.sources.postgres.stream import Following
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
 from upwell.sources.postgres.wal import position_of
 
+#: Copied bytes are decoded in piles of about this many, or what has come before a pause as long.
+_PILE_BYTES = 1 << 20
+_PAUSE_SECONDS = 0.002
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 
@@ -72,7 +75,7 @@ class PostgresSnapshot:
         yield from decoder.feed(self._channel.receive())
         while not decoder.is_ready:
             await_readable(self._channel)
-            yield from decoder.feed(self._channel.receive())
+            yield from decoder.feed(self._piled_up())
         self._is_copying = False
         if decoder.failure is not None:
             notice = decoder.failure
@@ -97,6 +100,17 @@ class PostgresSnapshot:
         if not self._is_kept:
             with session(self._following.url, read_only=False) as connection:
                 drop_slot(connection, self._following.slot)
+
+    def _piled_up(self) -> bytes:
+        """What comes without a pause, up to a bounded size: the server writes in small pieces, and
+        taking each apart on its own costs more than its rows do.
+        """
+        parts = [self._channel.receive()]
+        size = len(parts[0])
+        while size < _PILE_BYTES and await_readable(self._channel, _PAUSE_SECONDS):
+            parts.append(self._channel.receive())
+            size += len(parts[-1])
+        return b"".join(parts)
 
     def _table(self, name: str) -> CapturedTable:
         if name not in self._tables:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from upwell.core.errors import UsageError
 from upwell.core.position import Position
+from upwell.core.protocols import Int64s
 
 #: PostgreSQL counts time from 2000-01-01, we from 1970-01-01, both in UTC.
 EPOCH_DAYS = 10_957
 EPOCH_US = EPOCH_DAYS * 86_400_000_000
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_DIGITS = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+_DIGIT_SHIFTS = np.arange(60, -1, -4)
 _PAGE_BYTES = 8192
 _LONGEST_PAGE_HEADER_BYTES = 40
 
@@ -22,6 +27,13 @@ _LONGEST_PAGE_HEADER_BYTES = 40
 def position_of(lsn: int) -> Position:
     """An LSN as a position."""
     return Position(f"{lsn >> 32:08X}/{lsn & 0xFFFFFFFF:08X}")
+
+
+def positions_of(lsns: Int64s) -> tuple[Position, ...]:
+    """Many LSNs as positions: sources commit tens of thousands of transactions a second."""
+    digits = _DIGITS[lsns[:, np.newaxis] >> _DIGIT_SHIFTS & 15]
+    texts = np.insert(digits, 8, ord("/"), axis=1).view("S17")
+    return tuple(texts.ravel().astype(str).tolist())
 
 
 def lsn_of(text: str) -> int:
