@@ -57,6 +57,8 @@ VERSION_SECONDS = (0.05, 0.25)
 IDLE_COMMIT_SECONDS = 10.0
 #: After this long without a change the write-ahead log is folded in.
 IDLE_CHECKPOINT_SECONDS = 5.0
+#: A version of more changes than this is one of a flood, whose next ones are on their way.
+BULK_CHANGES = 10_000
 TRIM_SECONDS = 3600.0
 #: Models that read the clock are refreshed this often while no version does it anyway.
 TICK_SECONDS = 60.0
@@ -109,6 +111,7 @@ class Engine:
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._trimmed_at = 0.0
         self._busy_at = 0.0
+        self._changes = 0
         self._ticked_at = time.monotonic()
         self._next_version_at = 0.0
         self._announce_times()
@@ -225,6 +228,7 @@ class Engine:
         changes = sum(
             len(change.operations) for change in batch.changes if isinstance(change, TableChanges)
         )
+        self._changes = changes
         deltas: dict[str, pa.Table] = {}
         end = VersionEnd(
             version,
@@ -322,6 +326,7 @@ class Engine:
     def _care(self, *, busy: bool) -> None:
         """Forget old versions now and then; fold the log in while nothing happens."""
         now = time.monotonic()
+        self._store.fold(in_bulk=busy and self._changes > BULK_CHANGES)
         if busy:
             self._busy_at = now
         elif now - self._busy_at > IDLE_CHECKPOINT_SECONDS and self._store.wal_bytes():

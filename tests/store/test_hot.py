@@ -234,3 +234,19 @@ def test_a_full_disk_is_named_with_the_way_out(words: list[str], tmp_path: Path)
 def test_any_other_failure_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(duckdb.IOException, match="a cable"), faults_named(tmp_path):
         fail("a cable was cut")
+
+
+def test_a_long_log_is_folded_in_between_versions_and_in_bulk_a_longer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "FOLD_AT_BYTES", 1_000)
+    monkeypatch.setattr(hot, "FOLD_IN_BULK_AT_BYTES", 1_000_000)
+    store = HotStore(tmp_path / "hot.duckdb", zone="UTC")
+    store.writer.execute("CREATE TABLE t (n BIGINT)")
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO t FROM range(1000)")
+    store.fold(in_bulk=True)
+    assert store.wal_bytes() > 1_000
+    store.fold(in_bulk=False)
+    assert store.wal_bytes() == 0
+    store.close()

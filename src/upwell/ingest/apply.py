@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from upwell.core import batch as change_batch
 from upwell.core.protocols import Operation, SourceBatch, TableChanges, Transactions, Truncation
@@ -30,7 +31,6 @@ from upwell.ingest.staging import (
     OPERATION,
     ORDER,
     POSITION,
-    WEIGHT,
     registered,
     unchanged_mark,
 )
@@ -99,9 +99,8 @@ def _take_in(
     if len(unknown):
         known = hold_back(connection, change, unknown, stamp.transactions, stamp.version)
         return _take_in(connection, layout, known, stamp)
-    with registered(connection, _IMAGES, images):
-        _log_images(connection, layout, stamp)
-        delta = _net_change(connection, layout)
+    _log_images(connection, layout, images, stamp)
+    delta = _net_change(layout, images)
     _move_current(connection, layout, delta)
     return delta
 
@@ -205,32 +204,51 @@ def _exact(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
-def _log_images(connection: duckdb.DuckDBPyConnection, layout: TableSchema, stamp: Stamp) -> None:
+def _log_images(
+    connection: duckdb.DuckDBPyConnection, layout: TableSchema, images: pa.Table, stamp: Stamp
+) -> None:
     """Each image enters the log at +1 and leaves it at -1 with the change that ended it."""
     names = quoted_list(layout.column_names)
-    connection.execute(
-        f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME "
-        f"SELECT {names}, ?::BIGINT AS _version, {POSITION} AS _position, "
-        f"{COMMITTED_AT} AS _committed_at, make_timestamptz(?::BIGINT) AS _received_at, "
-        f"{WEIGHT} AS _weight FROM ("
-        f"SELECT {names}, {ORDER}, {POSITION}, {COMMITTED_AT}, 1 AS {WEIGHT} FROM {_IMAGES} "
-        f"WHERE {ORDER} >= 0 AND {OPERATION} <> {Operation.DELETE:d} UNION ALL "
-        f"SELECT {names}, {NEXT_ORDER}, {NEXT_POSITION}, {NEXT_COMMITTED_AT}, -1 FROM {_IMAGES} "
-        f"WHERE {NEXT_ORDER} IS NOT NULL AND {OPERATION} <> {Operation.DELETE:d}) "
-        f"ORDER BY {ORDER}, {WEIGHT}",
-        [stamp.version, stamp.received_at_us],
+    with registered(connection, _IMAGES, _log_rows(layout, images)):
+        connection.execute(
+            f"INSERT INTO {quote_table(log_name(layout.name))} BY NAME "
+            f"SELECT {names}, ?::BIGINT AS _version, {POSITION} AS _position, "
+            f"{COMMITTED_AT} AS _committed_at, make_timestamptz(?::BIGINT) AS _received_at, "
+            f"{change_batch.WEIGHT} FROM {_IMAGES}",
+            [stamp.version, stamp.received_at_us],
+        )
+
+
+def _log_rows(layout: TableSchema, images: pa.Table) -> pa.Table:
+    """What the log takes in, in source order; of a change, what ends before what begins."""
+    at = [ORDER, POSITION, COMMITTED_AT]
+    there = images.filter(pc.not_equal(images.column(OPERATION), int(Operation.DELETE)))
+    begun = there.filter(pc.greater_equal(there.column(ORDER), 0))
+    ended = there.filter(pc.is_valid(there.column(NEXT_ORDER)))
+    ended = ended.select([*layout.column_names, NEXT_ORDER, NEXT_POSITION, NEXT_COMMITTED_AT])
+    rows = change_batch.add(
+        [
+            change_batch.from_rows(begun.select([*layout.column_names, *at])),
+            change_batch.from_rows(ended.rename_columns([*layout.column_names, *at]), -1),
+        ]
     )
+    return rows.sort_by([(ORDER, "ascending"), (change_batch.WEIGHT, "ascending")])
 
 
-def _net_change(connection: duckdb.DuckDBPyConnection, layout: TableSchema) -> pa.Table:
+def _net_change(layout: TableSchema, images: pa.Table) -> pa.Table:
     """First image out, last image in, for every touched row."""
-    names = quoted_list(layout.column_names)
-    return connection.execute(
-        f"SELECT {names}, CAST(sum({WEIGHT}) AS BIGINT) AS _weight FROM ("
-        f"SELECT {names}, -1 AS {WEIGHT} FROM {_IMAGES} WHERE {ORDER} < 0 UNION ALL "
-        f"SELECT {names}, 1 FROM {_IMAGES} WHERE {ORDER} >= 0 AND {NEXT_ORDER} IS NULL "
-        f"AND {OPERATION} <> {Operation.DELETE:d}) GROUP BY ALL HAVING sum({WEIGHT}) <> 0"
-    ).to_arrow_table()
+    is_first = pc.less(images.column(ORDER), 0)
+    is_last = pc.and_(
+        pc.invert(is_first),
+        pc.and_(
+            pc.is_null(images.column(NEXT_ORDER)),
+            pc.not_equal(images.column(OPERATION), int(Operation.DELETE)),
+        ),
+    )
+    rows = images.select(layout.column_names)
+    first = change_batch.from_rows(rows.filter(is_first), -1)
+    last = change_batch.from_rows(rows.filter(is_last))
+    return change_batch.consolidate(change_batch.add([first, last]))
 
 
 def _move_current(

@@ -22,9 +22,12 @@ import duckdb
 from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
 from upwell.core.sql import connect, literal
 
-#: A WAL of this size is checkpointed inside the commit that crosses it. Smaller makes the file
-#: grow by a block a commit; see docs/decisions/0003-hot-store.md.
-CHECKPOINT_AT = "16MB"
+#: A write-ahead log of this size is folded in between two versions; in bulk a larger one, since
+#: what is folded in is compressed each time. See docs/decisions/0003-hot-store.md.
+FOLD_AT_BYTES = 16 * 2**20
+FOLD_IN_BULK_AT_BYTES = 128 * 2**20
+#: One of this size DuckDB folds in itself, inside the commit that crosses it.
+CHECKPOINT_AT = "512MB"
 #: Longest wait for readers whose open transactions keep the log from being folded in.
 CHECKPOINT_PATIENCE_SECONDS = 5.0
 _CHECKPOINT_PAUSE_SECONDS = 0.02
@@ -77,6 +80,14 @@ class HotStore:
             return self.path.with_name(self.path.name + ".wal").stat().st_size
         except FileNotFoundError:
             return 0
+
+    def fold(self, *, in_bulk: bool) -> None:
+        """Fold the write-ahead log into the file if it has grown long and nobody reads just now.
+
+        ``in_bulk``: large batches follow one another, and waiting a little saves work.
+        """
+        if self.wal_bytes() > (FOLD_IN_BULK_AT_BYTES if in_bulk else FOLD_AT_BYTES):
+            self.try_checkpoint()
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file. Not inside a transaction.
