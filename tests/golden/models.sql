@@ -654,3 +654,80 @@ select count(*) as n
 from (select customer_id, list(id % 3 order by id % 3) as ids from shop.orders group by 1) l group by l.ids
 --> groups_of_hidden_lists/l: incremental, kept
 --> groups_of_hidden_lists: incremental, kept
+
+-- extremes_of_sessions
+select page, min(session) as least, max(session) as most from shop.clicks group by page
+--> extremes_of_sessions: incremental, kept
+
+-- extreme_session
+select max(session) as most, min(seconds) as least from shop.clicks
+--> extreme_session: incremental, kept
+
+-- union_by_name
+select status, upper(status) as loud from shop.orders
+union all by name select status as loud, upper(status) as status from shop.orders
+union all select region, region from shop.customers
+--> union_by_name/part: full, kept because it uses BY NAME with UNION
+--> union_by_name: incremental, kept
+
+-- groups_by_clock
+select count(*) as n from shop.orders group by placed_at > now()
+--> groups_by_clock: full, kept because it reads the clock, so that its rows change as time passes
+
+-- groups_by_membership
+select count(*) as n from shop.orders group by customer_id in (select id from shop.customers)
+--> groups_by_membership: full, kept because it has a subquery inside an expression
+
+-- constant_beside_totals
+select 'clicks' as what, null as unit, count(*) as n from shop.clicks group by all
+--> constant_beside_totals: incremental, kept
+
+-- shares_of_all
+select region, count(*) / (select count(*) from shop.customers) as share, (select max(id) from shop.customers) as most
+from shop.customers group by all
+--> shares_of_all/value: incremental, kept
+--> shares_of_all/value 2: incremental, kept
+--> shares_of_all: incremental, kept
+
+-- total_of_others
+select (select count(*) from shop.customers) as customers, count(*) as n from shop.clicks group by all
+--> total_of_others: full, kept because it shows a subquery beside totals of all rows
+
+-- total_beside_ranks
+select id, (select count(*) from shop.clicks) as clicks, rank() over (partition by status order by id) as place from shop.orders
+--> total_beside_ranks/value: incremental, kept
+--> total_beside_ranks/by key: incremental, kept
+--> total_beside_ranks: incremental, kept, key id, clicks
+
+-- rows_as_values
+select hash(c) as fingerprint from shop.clicks c where seconds > 0
+--> rows_as_values: full, kept because it reads columns that it does not name
+
+-- columns_by_pattern
+select columns('page|seconds') from shop.clicks
+--> columns_by_pattern: full, kept because it reads columns that it does not name
+
+-- alias_like_ours
+select _touched.page, median(_touched.seconds) as middle from shop.clicks _touched group by 1
+--> alias_like_ours: incremental, kept
+
+-- column_like_ours
+with given as (select id as _weight, status from shop.orders)
+select status, sum(_weight) as weights from given group by status
+--> column_like_ours: full, kept because it names a column as hidden ones are named
+
+-- key_like_ours
+select id as _key0, rank() over (partition by customer_id + 1 order by id) as place from shop.orders
+--> key_like_ours: full, kept because it names a column as hidden ones are named
+
+-- groups_that_cannot_be_kept
+select count(*) as n from shop.items group by cast(quantity as bit)
+--> groups_that_cannot_be_kept: full, kept because it holds a BIT on the way, which cannot be kept
+
+-- values_that_cannot_be_kept
+select count(*) as n from (select distinct cast(quantity as bit) as bits from shop.items)
+--> values_that_cannot_be_kept: full, kept because it holds a BIT on the way, which cannot be kept
+
+-- in_pairs
+select id from shop.orders where (customer_id, status) in (select (id, region) from shop.customers)
+--> in_pairs: full, kept because it holds a STRUCT(BIGINT, VARCHAR) on the way, which cannot be kept

@@ -87,7 +87,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the conditions of a join do not hold for its delta",
-        Edit(delta._terms, "{sql.where(branch.conditions)}", ""),
+        Edit(delta._terms, "{sql.where([*conditions, *branch.conditions])}", ""),
         ("filter",),
     ),
     Breakage(
@@ -230,12 +230,23 @@ BREAKAGES = (
     ),
     Breakage(
         "the key NULL is never touched",
-        Edit(delta.keyed_difference, "if name in null_keys", "if False"),
+        Edit(delta._restricted, "if name in null_keys", "if False"),
         _BY_KEY,
     ),
     Breakage(
+        "a delta is read without what its own rows must meet",
+        Edit(delta.passed, "{rows}{sql.where([reader.condition])}", "{rows}"),
+        ("filter",),
+    ),
+    Breakage(
+        "the old state of an input is read without what its own rows must meet",
+        Edit(delta._old, "{sql.current(source)}{condition}", "{sql.current(source)}"),
+        ("filter",),
+        given=TELESCOPES,
+    ),
+    Breakage(
         "touched keys are computed anew over rows that the conditions leave out",
-        Edit(delta._restricted, "[*branch.conditions, *conditions]", "conditions"),
+        Edit(delta._restricted, "[*branch.all_conditions, *met, *ranges]", "[*met, *ranges]"),
         _BY_KEY,
     ),
     Breakage(

@@ -138,3 +138,10 @@ def test_a_weight_that_cannot_be_negated_is_an_error_not_a_wrong_number() -> Non
     rows = pa.table({"a": [1]})
     with pytest.raises(pa.ArrowInvalid, match="overflow"):
         batch.negate(batch.from_rows(rows, -(2**63)))
+
+
+def test_a_column_may_be_called_like_a_sum_of_weights() -> None:
+    rows = pa.table({f"{batch.WEIGHT}_sum": [0, 0, 1]})
+    normal = batch.consolidate(batch.from_rows(rows))
+    assert weights(normal) == weights(batch.from_rows(rows))
+    assert normal.num_rows == 2

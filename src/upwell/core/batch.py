@@ -52,7 +52,7 @@ def consolidate(batch: pa.Table) -> pa.Table:
     """
     names = row_columns(batch)
     summed = batch.group_by(names, use_threads=False).aggregate([(WEIGHT, "sum")])
-    counts = pc.not_equal(summed.column(f"{WEIGHT}_sum"), 0)
+    counts = pc.not_equal(summed.column(len(names)), 0)
     if not pc.all(counts, min_count=0).as_py():
         summed = summed.filter(counts)
     merged = summed.rename_columns([*names, WEIGHT])

@@ -125,6 +125,13 @@ def test_keys_are_those_that_follow_from_the_sources(sql: str, key: tuple[str, .
     assert plan(model("m", sql)).model("m").schema.key == key
 
 
+@pytest.mark.parametrize(("constant", "key"), [("'1'", ("line",)), ("1", ())])
+def test_a_number_may_equal_several_texts(constant: str, key: tuple[str, ...]) -> None:
+    tables = [table("shop.codes", ("code", "line"), code="VARCHAR", line="INTEGER")]
+    text = model("m", f"select line from shop.codes where code = {constant}")
+    assert plan_models([text], tables).model("m").schema.key == key
+
+
 @pytest.mark.parametrize(
     ("sql", "code", "where", "says"),
     [
@@ -139,11 +146,13 @@ def test_keys_are_those_that_follow_from_the_sources(sql: str, key: tuple[str, .
         ("select id, ID from shop.orders", "model_columns", "", "two columns the name"),
         ("select id as _weight from shop.orders", "model_columns", "", "_weight"),
         ("select current_time as t, id from shop.orders", "model_columns", "", "VARCHAR"),
+        ("select (id, status) as pair from shop.orders", "model_columns", "", "STRUCT"),
         ("select random() as r from shop.orders", "model_not_repeatable", "", "random()"),
         ("select age(placed_at) as a from shop.orders", "model_not_repeatable", "", "age(current"),
         ("select id from shop.orders where id = $x", "model_not_repeatable", "", "parameter"),
         ("select id from shop.orders tablesample 5%", "model_not_repeatable", "", "sample"),
         ("select rowid as r from shop.orders", "model_not_repeatable", "", "rowid"),
+        ("select status collate nocase as s from shop.orders", "model_not_repeatable", "", "lower"),
         ("select * from read_csv('x.csv')", "model_reads_outside", "", "read_csv()"),
         ("select * from 'x.csv'", "unknown_table", ":1", "x.csv"),
     ],
@@ -156,6 +165,26 @@ def test_a_model_that_does_not_hold_is_refused_with_place_and_next_step(
     assert error.where == f"models/m.sql{where}"
     assert says in str(error)
     assert error.next_step
+
+
+def test_a_type_is_told_by_its_kind_and_not_by_the_labels_in_it() -> None:
+    text = "select 'VARIANT'::enum('VARIANT', 'BIT') as kind, {'BIT': id} as b from shop.orders"
+    assert plan(model("m", text)).model("m").schema.column_names == ("kind", "b")
+
+
+@pytest.mark.parametrize(
+    ("expression", "nullable"),
+    [
+        ("cast(id as varchar)", False),
+        ("cast(facts as varchar)", True),
+        ("cast(coalesce(facts, '1') as integer)", True),
+        ("cast(cast(id as json) as integer)", True),
+    ],
+)
+def test_what_is_cast_from_json_may_be_null(expression: str, nullable: bool) -> None:
+    tables = [table("shop.notes", ("id",), id="BIGINT", facts="JSON")]
+    planned = plan_models([model("m", f"select {expression} as x from shop.notes")], tables)
+    assert planned.model("m").schema.column("x").nullable is nullable
 
 
 def test_a_circle_names_the_models_in_it() -> None:

@@ -6,7 +6,7 @@ is exact or not merged at all, so floats are refused. Raises ``Obstacle`` for ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
@@ -56,7 +56,7 @@ def is_grouped(select: exp.Select, functions: Mapping[str, tuple[str, str]]) -> 
     """Whether the SELECT groups its rows, by GROUP BY or by calling an aggregate."""
     if select.args.get("group") or select.args.get("having"):
         return True
-    return any(is_aggregate(part, functions) for each in select.expressions for part in each.walk())
+    return any(_aggregates(each, functions) for each in select.expressions)
 
 
 def read_groups(
@@ -103,10 +103,10 @@ def group_expressions(
         return []
     if group.args.get("all"):
         found = [
-            each
-            for each in outputs
-            if not any(is_aggregate(part, functions) for part in each.walk())
+            each for each in outputs if _reads_columns(each) and not _aggregates(each, functions)
         ]
+        if not found and not any(_aggregates(each, functions) for each in outputs):
+            raise Obstacle("groups by no column")
     else:
         found = list(group.expressions)
     for each in found:
@@ -115,6 +115,19 @@ def group_expressions(
     if any(value for part, value in group.args.items() if part not in ("expressions", "all")):
         raise Obstacle("groups by several sets of columns")
     return [each for index, each in enumerate(found) if each not in found[:index]]
+
+
+def _reads_columns(expression: exp.Expr) -> bool:
+    """Whether GROUP BY ALL groups by an output: DuckDB leaves those out that read no column."""
+    return any(isinstance(part, exp.Column) for part in _outside_subqueries(expression))
+
+
+def _aggregates(expression: exp.Expr, functions: Mapping[str, tuple[str, str]]) -> bool:
+    return any(is_aggregate(part, functions) for part in _outside_subqueries(expression))
+
+
+def _outside_subqueries(expression: exp.Expr) -> Iterator[exp.Expr]:
+    return expression.walk(prune=lambda part: isinstance(part, exp.Query))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,10 @@ from upwell.core.sql import connect, quote, quote_table
 #: The parameter that stands for a version's logical time in every query that reads the clock.
 LOGICAL_TIME = "logical_time_us"
 
+#: Types whose values do not survive the way through Arrow.
+_NOT_CARRIED = re.compile(r"\b(BIT|TIME WITH TIME ZONE|UNION|VARIANT)\b")
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*["]""")
+
 _KIND = re.compile(r"^\w+ Error: ")
 _LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
@@ -72,6 +76,18 @@ class Binder:
             query,
         )
         return self.describe(f"FROM {quote_table(name)}")
+
+    def keeps(self, of_type: str) -> bool:
+        """Whether values of a type come back as they were from a table and from a delta."""
+        if _NOT_CARRIED.search(_QUOTED.sub("", of_type)):
+            return False
+        if "STRUCT(" not in of_type:
+            return True
+        try:  # a STRUCT without names is a type no table can have
+            self.describe(f"SELECT CAST(NULL AS {of_type})")
+        except Refused:
+            return False
+        return True
 
     def _run(self, statement: str, query: str) -> duckdb.DuckDBPyConnection:
         parameters = {LOGICAL_TIME: 0} if f"${LOGICAL_TIME}" in query else None

@@ -103,8 +103,7 @@ def _rows(draft: Draft, select: exp.Select, joined: Joined, target: Target) -> R
     if has_windows(select):
         return windowed(draft, select, joined, target)
     refuse(select.expressions)
-    if having := select.args.get("having"):
-        refuse([having])
+    refuse(part for name in ("group", "having") if (part := select.args.get(name)))
     if is_grouped(select, draft.binder.functions):
         return aggregate(draft, select, joined, target)
     outputs = [each.unalias() for each in select.expressions]
@@ -153,6 +152,9 @@ def _of_one_type(draft: Draft, branches: Sequence[Branch], target: Target) -> li
 
 # ── UNION ────────────────────────────────────────────────────────────────────────────────────────
 
+#: What keeps an operand of a UNION from being laid flat among the others.
+_NOT_BARE = ("with_", "order", "limit", "offset", "by_name")
+
 
 def _union(draft: Draft, union: exp.Union, target: Target, scope: Scope) -> Relation:
     allowed = ("this", "expression", "distinct", "with_", "order")
@@ -170,7 +172,7 @@ def _operands(draft: Draft, union: exp.Union, scope: Scope) -> list[tuple[Joined
     found: list[tuple[Joined, list[exp.Expr]]] = []
     for side in (union.this, union.expression):
         side = _without_parentheses(side)  # noqa: PLW2901 - the same operand, bare
-        bare = not any(side.args.get(part) for part in ("with_", "order", "limit", "offset"))
+        bare = not any(side.args.get(part) for part in _NOT_BARE)
         if isinstance(side, exp.Union) and bare and not side.args.get("distinct"):
             found += _operands(draft, side, scope)
             continue

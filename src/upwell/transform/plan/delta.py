@@ -13,8 +13,8 @@ All functions are pure: relation and delta names in, SQL text out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import combinations
@@ -24,7 +24,7 @@ from sqlglot import exp
 
 from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column
-from upwell.core.sql import quote, quote_table, quoted_list, screened_list
+from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.transform.plan import sql
 from upwell.transform.plan.nodes import (
     ROWS,
@@ -115,10 +115,17 @@ def _padded(kind: Outer, only: Input | None) -> tuple[str, ...]:
 
 def consolidated(terms: str, names: Sequence[str]) -> str:
     """Weighted rows with each different row once, and none of weight zero."""
-    return (
-        f"SELECT {quoted_list(names)}, CAST(sum({WEIGHT}) AS BIGINT) AS {WEIGHT} FROM (\n{terms}\n)"
-        f" GROUP BY {quoted_list(names)} HAVING sum({WEIGHT}) <> 0"
-    )
+    columns = ", ".join([*map(quote, names), f"CAST(sum({WEIGHT}) AS BIGINT) AS {WEIGHT}"])
+    by = f" GROUP BY {quoted_list(names)}" if names else ""
+    return f"SELECT {columns} FROM (\n{terms}\n){by} HAVING sum({WEIGHT}) <> 0"
+
+
+def passed(reader: Input, delta: str) -> str:
+    """What of a relation's delta a reader with a condition sees: rows that meet it."""
+    names = [each.name for each in reader.columns]
+    read = sql.typed([*reader.columns, *reader.tested], delta)
+    rows = f"SELECT {', '.join([*map(quote, names), WEIGHT])} FROM {read} AS {quote(reader.alias)}"
+    return consolidated(f"{rows}{sql.where([reader.condition])}", names)
 
 
 # ── aggregates ───────────────────────────────────────────────────────────────────────────────────
@@ -151,7 +158,7 @@ def grouped_delta(kind: Aggregate, deltas: Deltas, distinct: Mapping[str, str]) 
         for extreme, index in kind.extremes
         for column, sign in (
             (extreme_column(extreme, index), ">"),
-            (_gone(extreme, index), "<"),
+            (_gone(extreme_column(extreme, index)), "<"),
         )
     }
     groups = [quote(name) for name in sql.group_names(kind)]
@@ -186,12 +193,11 @@ def merge(
         after = f"coalesce(state.{column}, 0) + delta.{column}"
         columns += [f"CAST({after} AS {of_type}) AS {column}", f"state.{column} AS {_was(name)}"]
     columns += _merged_extremes(kind, extremes)
-    sources = f"{quote(delta)} AS delta LEFT JOIN {quote_table(kind.state)} AS state"
+    sources = f"{_typed_delta(kind, delta)} AS delta LEFT JOIN {quote_table(kind.state)} AS state"
     sources += f" ON {sql.match('delta', 'state', groups, null_groups)}"
     if extremes:
         renewed = sql.match("delta", "renewed", groups, frozenset(groups))
-        names = [*groups, *(extreme_column(*each) for each in kind.extremes)]
-        found = f"(SELECT {screened_list(names)} FROM {quote(extremes)})"
+        found = sql.cast(_columns(kind, [*groups, *_extreme_columns(kind)]), extremes)
         sources += f" LEFT JOIN {found} AS renewed ON {renewed}"
     touched = f"SELECT {', '.join(columns)} FROM {sources}"
     shown, same = [], []
@@ -210,6 +216,23 @@ def merge(
     return f"SELECT *, {', '.join(shown)} FROM ({touched})"
 
 
+def _typed_delta(kind: Aggregate, delta: str) -> str:
+    """A registered delta of the counters, its groups and extremes in their stored types."""
+    columns = _columns(kind, sql.group_names(kind))
+    for each in _columns(kind, _extreme_columns(kind)):
+        columns += [each, replace(each, name=_gone(each.name))]
+    return sql.cast(columns, delta, *map(quote, sql.counter_types(kind)))
+
+
+def _columns(kind: Aggregate, names: Iterable[str]) -> list[Column]:
+    types = sql.state_types(kind)
+    return [Column(name, types[name]) for name in names]
+
+
+def _extreme_columns(kind: Aggregate) -> list[str]:
+    return [extreme_column(*each) for each in kind.extremes]
+
+
 def _merged_extremes(kind: Aggregate, renewed: str | None) -> list[str]:
     """The extremes after, those before, and whether some can only be known from the rows.
 
@@ -224,7 +247,7 @@ def _merged_extremes(kind: Aggregate, renewed: str | None) -> list[str]:
         )
         left = f"coalesce(state.{quote(count)}, 0) + delta.{quote(count)}"
         lost = (
-            f"delta.{_gone(extreme, index)} {further}= state.{column}"
+            f"delta.{_gone(column)} {further}= state.{column}"
             f" AND NOT coalesce(delta.{column} {further}= state.{column}, FALSE)"
         )
         merged = f"{_OUTER[extreme]}(state.{column}, delta.{column})"
@@ -245,14 +268,8 @@ def renewed_extremes(kind: Aggregate, keys: str, null_groups: frozenset[str]) ->
     """The extremes of some groups as the rows have them. ``keys`` is registered and names them."""
     groups = sql.group_names(kind)
     names = sql.row_names(kind)
-    conditions = [
-        f"({output}) {'IS NOT DISTINCT FROM' if name in null_groups else '='}"
-        f" {_TOUCHED}.{quote(name)}"
-        for output, name in zip(kind.rows.outputs, groups, strict=False)
-    ]
-    columns = [Column(name, of) for name, of in zip(groups, kind.group_types, strict=True)]
-    touched = f"{sql.cast(columns, keys, quote(ROWS))} AS {_TOUCHED}"
-    rows = _restricted(kind.rows, names, touched, conditions)
+    touched = sql.cast(_columns(kind, groups), keys, quote(ROWS))
+    rows = _restricted(kind.rows, names, touched, groups, null_keys=null_groups)
     extremes = [
         f"{extreme}({quote(sql.argument_name(index))}) AS {extreme_column(extreme, index)}"
         for extreme, index in kind.extremes
@@ -261,17 +278,36 @@ def renewed_extremes(kind: Aggregate, keys: str, null_groups: frozenset[str]) ->
     return f"SELECT {', '.join([*map(quote, groups), *extremes])} FROM ({rows}){by}"
 
 
-def _gone(extreme: Extreme, index: int) -> str:
+def _gone(column: str) -> str:
     """The column with the extreme of the values that go."""
-    return f"{extreme_column(extreme, index)}_gone"
+    return f"{column}_gone"
 
 
-def _restricted(branch: Branch, names: Sequence[str], keys: str, conditions: Sequence[str]) -> str:
-    """The rows of a branch that meet a row of ``keys``, an item of FROM."""
-    sources = ", ".join([*map(sql.current, branch.inputs), keys])
+def _restricted(
+    branch: Branch,
+    names: Sequence[str],
+    keys: str,
+    key_columns: Sequence[str],
+    *,
+    null_keys: frozenset[str],
+    ranges: Sequence[str] = (),
+) -> str:
+    """The rows of a branch whose first outputs are one of ``keys``, a relation as SQL.
+
+    ``null_keys``: those of ``key_columns`` that hold a NULL; ``ranges``: what else is known of the
+    rows.
+    """
+    touched = _TOUCHED
+    while touched in {each.alias for each in branch.inputs}:
+        touched += "_"
+    met = [
+        f"({output}) {'IS NOT DISTINCT FROM' if name in null_keys else '='} {touched}.{quote(name)}"
+        for output, name in zip(branch.outputs, key_columns, strict=False)
+    ]
+    sources = ", ".join([*map(sql.current, branch.inputs), f"{keys} AS {touched}"])
     return (
         f"SELECT {sql.named(branch.outputs, names)} FROM {sources}"
-        f"{sql.where([*branch.conditions, *conditions])}"
+        f"{sql.where([*branch.all_conditions, *met, *ranges])}"
     )
 
 
@@ -348,12 +384,9 @@ def keyed_difference(
     ``ranges``: what else is known of the rows of these keys.
     """
     names = node.column_names
-    conditions = [
-        f"({output}) {'IS NOT DISTINCT FROM' if name in null_keys else '='}"
-        f" {_TOUCHED}.{quote(name)}"
-        for output, name in zip(kind.rows.outputs, kind.key_columns, strict=False)
-    ]
-    rows = _restricted(kind.rows, kind.row_names, f"{keys} AS {_TOUCHED}", [*conditions, *ranges])
+    rows = _restricted(
+        kind.rows, kind.row_names, keys, kind.key_columns, null_keys=null_keys, ranges=ranges
+    )
     stored = (
         f"SELECT {quoted_list(names, 'stored')}, -1 FROM {quote_table(node.name)} AS stored"
         f" JOIN {keys} AS {_TOUCHED}"
@@ -435,7 +468,7 @@ def _terms(
     ]
     changed = [each for each in branch.inputs if each in deltas]
     for term in _products(changed):
-        sources, weights = [], []
+        sources, weights, conditions = [], [], []
         for each in branch.inputs:
             if each in term.as_delta or each in term.as_old:
                 read = sql.typed(each.columns, deltas[each])
@@ -445,10 +478,11 @@ def _terms(
                 weights.append(f"{quote(each.alias)}.{WEIGHT}")
             else:
                 sources.append(sql.current(each))
+                conditions += [each.condition] if each.condition else []
         sign = "-" if term.negative != negative else ""
         yield (
             f"SELECT {sql.named([*outputs, sign + ' * '.join(weights)], [*names, WEIGHT])}"
-            f" FROM {', '.join(sources)}{sql.where(branch.conditions)}"
+            f" FROM {', '.join(sources)}{sql.where([*conditions, *branch.conditions])}"
         )
 
 
@@ -456,7 +490,8 @@ def _old(source: Input, delta: str) -> str:
     """An input's state before the delta, as weighted rows."""
     names = quoted_list(column.name for column in source.columns)
     comma = ", " if names else ""
+    condition = sql.where([source.condition] if source.condition else [])
     return (
-        f"(SELECT {names}{comma}CAST(1 AS BIGINT) AS {WEIGHT} FROM {quote_table(source.relation)}"
+        f"(SELECT {names}{comma}CAST(1 AS BIGINT) AS {WEIGHT} FROM {sql.current(source)}{condition}"
         f" UNION ALL SELECT {names}{comma}-{WEIGHT} FROM {sql.typed(source.columns, delta)})"
     )

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from upwell.core.batch import WEIGHT
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import Binder, Refused
 from upwell.transform.plan.joins import Joined, Obstacle
 from upwell.transform.plan.keys import Facts, Reference, Relation
-from upwell.transform.plan.nodes import HIDDEN, Kind, Linear, Node
+from upwell.transform.plan.nodes import HIDDEN, Aggregate, Kind, Linear, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,19 @@ class Draft:
         never_null: Sequence[bool] = (),
         unique: tuple[int, ...] = (),
     ) -> Relation:
-        """Add the node that gives ``target``. Raises ``Obstacle`` if DuckDB does not bind it."""
+        """Add the node that gives ``target``.
+
+        Raises ``Obstacle`` if DuckDB does not bind it or cannot keep what it gives.
+        """
+        _refuse_names(target.columns)
         try:
             bound = self.binder.declare(target.name, sql.full(kind, target.columns), target.columns)
         except Refused as refused:
             raise _not_bound(refused) from refused
+        stored = sql.state_types(kind).values() if isinstance(kind, Aggregate) else ()
+        for of_type in [*(each.type for each in bound), *stored]:
+            if not self.binder.keeps(of_type):
+                raise Obstacle(f"holds a {of_type} on the way, which cannot be kept")
         known = never_null or [False] * len(bound)
         columns = tuple(
             replace(each, nullable=not never) for each, never in zip(bound, known, strict=True)
@@ -126,6 +135,12 @@ class Draft:
 def alone(alias: str, relation: Relation) -> Joined:
     """A relation read as it is."""
     return Joined(Facts({alias: relation}, ()))
+
+
+def _refuse_names(columns: Sequence[str]) -> None:
+    names = [each.lower() for each in columns]
+    if len(set(names)) < len(names) or WEIGHT in names:
+        raise Obstacle("names a column as hidden ones are named")
 
 
 def _not_bound(refused: Refused) -> Obstacle:

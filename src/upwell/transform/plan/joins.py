@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
+from upwell.core.schema import Column
 from upwell.transform.plan.keys import Facts, Reference, Relation
 from upwell.transform.plan.nodes import Branch, Input
 from upwell.transform.plan.parse import DIALECT, function_name
@@ -98,24 +99,46 @@ class Joined:
         return Joined(replace(self.facts, conditions=()))
 
     def branch(self, outputs: Sequence[exp.Expr]) -> Branch:
-        """The join with these outputs; inputs name only the columns that are used."""
-        used = set(references([*outputs, *self.facts.conditions]))
-        if strangers := {alias for alias, _ in used} - self.aliases:
+        """The join with these outputs, each input with what its rows must meet by themselves."""
+        own: dict[str, list[exp.Expr]] = {alias: [] for alias in self.facts.inputs}
+        shared: list[exp.Expr] = []
+        for condition in self.facts.conditions:
+            aliases = {alias for alias, _ in references([condition])}
+            is_own = len(own) > 1 and len(aliases) == 1 and aliases <= self.aliases
+            (own[aliases.pop()] if is_own else shared).append(condition)
+        inputs = [
+            replace(
+                each,
+                condition=" AND ".join(f"({text(condition)})" for condition in own[each.alias]),
+                tested=_without(self._read(each.alias, own[each.alias]), each.columns),
+            )
+            for each in self.inputs([*outputs, *shared])
+        ]
+        return Branch(
+            inputs=tuple(inputs),
+            outputs=tuple(text(each) for each in outputs),
+            conditions=tuple(text(each) for each in shared),
+        )
+
+    def inputs(self, expressions: Sequence[exp.Expr]) -> list[Input]:
+        """The inputs, each with the columns that the expressions use of it."""
+        if strangers := {alias for alias, _ in references(expressions)} - self.aliases:
             raise Obstacle(
                 f"reads {', '.join(sorted(strangers)) or 'a column'} from outside its FROM"
             )
-        return Branch(
-            inputs=tuple(
-                Input(
-                    alias,
-                    relation.name,
-                    tuple(each for each in relation.columns if (alias, each.name.lower()) in used),
-                )
-                for alias, relation in self.facts.inputs.items()
-            ),
-            outputs=tuple(text(each) for each in outputs),
-            conditions=tuple(text(each) for each in self.facts.conditions),
-        )
+        return [
+            Input(alias, relation.name, self._read(alias, expressions))
+            for alias, relation in self.facts.inputs.items()
+        ]
+
+    def _read(self, alias: str, expressions: Sequence[exp.Expr]) -> tuple[Column, ...]:
+        used = set(references(expressions))
+        columns = self.facts.inputs[alias].columns
+        return tuple(each for each in columns if (alias, each.name.lower()) in used)
+
+
+def _without(columns: Sequence[Column], others: Sequence[Column]) -> tuple[Column, ...]:
+    return tuple(each for each in columns if each not in others)
 
 
 def whole(relation: Relation) -> tuple[Joined, list[exp.Expr]]:

@@ -51,7 +51,7 @@ class Facts:
         found |= {
             _at(column)
             for each in self.conditions
-            if isinstance(each, exp.EQ) and (column := _constant_column(each))
+            if isinstance(each, exp.EQ) and (column := self._constant_column(each))
         }
         while True:
             before = len(found)
@@ -64,6 +64,18 @@ class Facts:
                     found |= {left, right}
             if len(found) == before:
                 return found
+
+    def _constant_column(self, condition: exp.EQ) -> exp.Column | None:
+        """The column of which only one value equals a constant."""
+        for column, value in (
+            (condition.left, condition.right),
+            (condition.right, condition.left),
+        ):
+            if isinstance(column, exp.Column) and isinstance(value, exp.Literal):
+                of_type = self._type(_at(column))
+                is_number = of_type in WHOLE_NUMBERS or of_type.startswith("DECIMAL(")
+                return column if is_number or value.is_string else None  # the texts 1 and 01 are 1
+        return None
 
     def _type(self, reference: Reference) -> str:
         alias, name = reference
@@ -124,7 +136,9 @@ class Facts:
                 return True
             case exp.TryCast():
                 return False
-            case exp.Cast() | exp.Paren() | exp.Neg() | exp.TimestampTrunc() | exp.DateTrunc():
+            case exp.Cast():
+                return self.never_null(expression.this) and not self._is_of_json(expression.this)
+            case exp.Paren() | exp.Neg() | exp.TimestampTrunc() | exp.DateTrunc():
                 return self.never_null(expression.this)
             case exp.Coalesce():
                 return any(map(self.never_null, [expression.this, *expression.expressions]))
@@ -132,6 +146,12 @@ class Facts:
                 return self.never_null(expression.left) and self.never_null(expression.right)
             case _:
                 return False
+
+    def _is_of_json(self, expression: exp.Expr) -> bool:
+        """Whether JSON's ``null``, which is a value, may become NULL where this is cast."""
+        return any(each.to.is_type("json") for each in expression.find_all(exp.Cast)) or any(
+            self._type(_at(each)) == "JSON" for each in expression.find_all(exp.Column)
+        )
 
     def _column_never_null(self, column: exp.Column) -> bool:
         alias, name = _at(column)
@@ -172,16 +192,6 @@ def _equal_columns(condition: exp.Expr) -> tuple[Reference, Reference] | None:
         left, right = condition.left, condition.right
         if isinstance(left, exp.Column) and isinstance(right, exp.Column):
             return _at(left), _at(right)
-    return None
-
-
-def _constant_column(condition: exp.EQ) -> exp.Column | None:
-    for column, value in (
-        (condition.left, condition.right),
-        (condition.right, condition.left),
-    ):
-        if isinstance(column, exp.Column) and isinstance(value, exp.Literal):
-            return column
     return None
 
 

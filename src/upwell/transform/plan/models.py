@@ -28,10 +28,7 @@ from upwell.transform.plan.nodes import Aggregate, Input, ModelPlan, Node, Plan,
 from upwell.transform.plan.parse import DIALECT, Parsed, Reference, parse, where
 
 #: Raised when the nodes or states of the same text come out otherwise: stored models are rebuilt.
-FORMAT = 2
-
-#: Types whose values do not survive the way to a follower.
-_NOT_CARRIED = {"BIT", "TIME WITH TIME ZONE", "VARIANT"}
+FORMAT = 3
 
 #: DuckDB's type of a bare NULL; stored, it becomes INTEGER.
 _NULL_TYPE = '"NULL"'
@@ -159,7 +156,7 @@ def _plan_model(
 ) -> ModelPlan:
     model = parsed.model
     bound = _bind(parsed, binder)
-    _refuse_columns(model, bound.columns)
+    _refuse_columns(model, bound.columns, binder)
     _refuse_rowid(parsed)
     reads = tuple(relations[_bare(each.name)] for each in parsed.references)
     nodes = _nodes(parsed, bound, binder, relations, reads)
@@ -209,7 +206,7 @@ def _not_bound(model: Model, refused: Refused) -> ProjectError:
     )
 
 
-def _refuse_columns(model: Model, columns: Iterable[Column]) -> None:
+def _refuse_columns(model: Model, columns: Iterable[Column], binder: Binder) -> None:
     names = [column.name.lower() for column in columns]
     for column in columns:
         name = column.name
@@ -217,7 +214,7 @@ def _refuse_columns(model: Model, columns: Iterable[Column]) -> None:
             what, step = f"gives two columns the name {name}", "give one of them another AS name"
         elif name.lower() == WEIGHT:
             what, step = f"calls a column {WEIGHT}, a name Upwell uses", "give it another AS name"
-        elif any(kind in column.type for kind in _NOT_CARRIED):
+        elif not binder.keeps(column.type):
             what, step = f"gives {name} the type {column.type}", f"cast {name} to VARCHAR"
         else:
             continue
@@ -293,7 +290,16 @@ def _qualified(parsed: Parsed, bound: _Bound, relations: Mapping[str, Relation])
         raise Obstacle(f"uses names that could not be resolved ({error})") from error
     if not isinstance(tree, exp.Query):
         raise Obstacle("is no plain SELECT")
+    if any(map(_is_of_many_columns, tree.walk())):
+        raise Obstacle("reads columns that it does not name")
     return tree
+
+
+def _is_of_many_columns(part: exp.Expr) -> bool:
+    """Whether a part stands for columns that nothing says the names of: a row, or a choice."""
+    if isinstance(part, exp.Star):
+        return not isinstance(part.parent, exp.Count)
+    return isinstance(part, exp.TableColumn | exp.Columns)
 
 
 def _fingerprint(parsed: Parsed, reads: Sequence[Relation], upstream: Sequence[ModelPlan]) -> str:

@@ -42,20 +42,33 @@ def sum_column(index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A relation as one FROM item reads it: under ``alias``, and only these columns."""
+    """A relation as one FROM item reads it: under ``alias``, and only these columns.
+
+    ``condition`` is what its rows must meet by themselves; ``tested`` are the columns that this
+    reads and nothing else does. A change that shows in them alone is none to whoever reads it.
+    """
 
     alias: str
     relation: str
     columns: tuple[Column, ...]
+    condition: str = ""
+    tested: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One SELECT of inner joins: the rows of the inputs' product that meet every condition."""
+    """One SELECT of inner joins: the rows of the inputs' product that meet every condition.
+
+    ``conditions`` are those besides the inputs' own.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
     conditions: tuple[str, ...]
+
+    @property
+    def all_conditions(self) -> list[str]:
+        return [*(each.condition for each in self.inputs if each.condition), *self.conditions]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ The text is changed in two ways only, token by token, so that it stays the user'
 is written ``sum(x) / count(x)``, since a mean can only be kept by its parts and both paths must
 round alike; and the clock (``now()``, ``current_date``, …) is bound to the version's logical time.
 Refused: anything but one SELECT, files and other table functions that reach outside, functions
-whose result is random or belongs to a session.
+whose result is random or belongs to a session, and COLLATE, which DuckDB hands on to whatever reads
+a result but no table keeps.
 """
 
 from __future__ import annotations
@@ -280,6 +281,8 @@ def _not_repeatable(
     """Why the part gives another answer each time, and what to do instead."""
     if isinstance(part, exp.TableSample):
         return "takes a random sample", "filter by hash(id) % 100 < 10 to keep a fixed tenth"
+    if isinstance(part, exp.Collate):
+        return "compares by COLLATE, which no table keeps", "write lower(x) or strip_accents(x)"
     if isinstance(part, exp.Placeholder):
         ours = part.name == LOGICAL_TIME
         return None if ours else ("has a parameter", "write the value itself")

@@ -110,8 +110,7 @@ def _outer(
         for alias, name in references(condition for each in found for condition in each.conditions)
         if alias in both.aliases
     ]
-    branch = both.branch([*outputs, *asked])
-    left, right = branch.inputs
+    left, right = both.inputs([*outputs, *asked, *both.facts.conditions])
     columns = {
         (each.alias, column.name.lower()): column
         for each in (left, right)
@@ -121,7 +120,7 @@ def _outer(
         side=side,
         left=left,
         right=right,
-        on=branch.conditions,
+        on=tuple(text(each) for each in both.facts.conditions),
         outputs=tuple((each.table, columns[each.table, each.name.lower()]) for each in outputs),
         matches=tuple(
             Match(_read(each), tuple(text(condition) for condition in each.conditions))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from upwell.transform.plan.aggregates import is_grouped
+from upwell.transform.plan.aggregates import group_expressions, is_grouped
 from upwell.transform.plan.draft import Draft, Target, alone
 from upwell.transform.plan.joins import (
     Item,
@@ -101,19 +101,21 @@ class Reading:
             if part := copy.args.get(name):
                 copy.set(name, renamed(part, self._names))
         if lifted := sorted(self.joined.aliases - before):
-            self._group_by_values(copy, lifted)
+            self._group_by_values(select, copy, lifted)
         return copy
 
-    def _group_by_values(self, select: exp.Select, lifted: Sequence[str]) -> None:
+    def _group_by_values(
+        self, written: exp.Select, select: exp.Select, lifted: Sequence[str]
+    ) -> None:
         """Values that all rows share may be shown by every group: it is grouped by them too."""
-        group = select.args.get("group")
-        if group is not None and not group.args.get("all"):
-            group.set(
-                "expressions",
-                [*group.expressions, *(exp.column("value", each, quoted=True) for each in lifted)],
-            )
-        elif group is None and is_grouped(select, self._draft.binder.functions):
+        functions = self._draft.binder.functions
+        if not is_grouped(select, functions):
+            return
+        if not group_expressions(written, functions):
             raise Obstacle("shows a subquery beside totals of all rows")
+        values = [exp.column("value", each, quoted=True) for each in lifted]
+        groups = [*group_expressions(select, functions), *values]
+        select.set("group", exp.Group(expressions=groups))
 
     # ── FROM ─────────────────────────────────────────────────────────────────────────────────────
 

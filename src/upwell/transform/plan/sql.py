@@ -67,7 +67,7 @@ def full(kind: Kind, names: Sequence[str]) -> str:
 def full_branch(branch: Branch, names: Sequence[str]) -> str:
     sources = ", ".join(current(each) for each in branch.inputs)
     outputs = named(branch.outputs, names) or "1"  # count(*) alone asks for no column
-    return f"SELECT {outputs} FROM {sources}{where(branch.conditions)}"
+    return f"SELECT {outputs} FROM {sources}{where(branch.all_conditions)}"
 
 
 def full_outer(kind: Outer, names: Sequence[str], left: str, right: str, *more: str) -> str:

@@ -2,6 +2,14 @@
 
 from upwell.transform.refresh.build import build, drop
 from upwell.transform.refresh.prove import Proof, prove
-from upwell.transform.refresh.refresher import ModelFailedError, Refresher
+from upwell.transform.refresh.refresher import MODEL_FAILURES, ModelFailedError, Refresher
 
-__all__ = ["ModelFailedError", "Proof", "Refresher", "build", "drop", "prove"]
+__all__ = [
+    "MODEL_FAILURES",
+    "ModelFailedError",
+    "Proof",
+    "Refresher",
+    "build",
+    "drop",
+    "prove",
+]

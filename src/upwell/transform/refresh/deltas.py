@@ -7,10 +7,13 @@ cancels out before any query runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from upwell.core.batch import WEIGHT, consolidate
+from upwell.transform.plan import delta
 from upwell.transform.plan.nodes import Input
 from upwell.transform.refresh.slots import Slots
 
@@ -18,11 +21,12 @@ from upwell.transform.refresh.slots import Slots
 class Deltas:
     """What has changed so far in a version, by relation, and how it is read."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, fetch: Callable[[str], pa.Table]) -> None:
         self._slots = slots
+        self._fetch = fetch
         self._batches: dict[str, pa.Table] = {}
         self._names: dict[str, str] = {}
-        self._projections: dict[tuple[str, tuple[str, ...]], str | None] = {}
+        self._seen: dict[tuple[str, tuple[str, ...], str], str | None] = {}
 
     def add(self, relation: str, batch: pa.Table) -> None:
         """The consolidated, non-empty delta of a relation."""
@@ -43,10 +47,25 @@ class Deltas:
         if batch is None:
             return None
         columns = tuple(column.name for column in reader.columns)
-        key = (reader.relation, columns)
-        if key not in self._projections:
-            self._projections[key] = self._project(reader.relation, batch, columns)
-        return self._projections[key]
+        key = (reader.relation, columns, reader.condition)
+        if key not in self._seen:
+            self._seen[key] = (
+                self._pass(reader, columns)
+                if reader.condition
+                else self._project(reader.relation, batch, columns)
+            )
+        return self._seen[key]
+
+    def _pass(self, reader: Input, columns: tuple[str, ...]) -> str | None:
+        """The rows that meet a reader's own condition: what they were tested by may cancel out."""
+        passed = self._fetch(delta.passed(reader, self.name(reader.relation)))
+        return self._put(reader.relation, columns, passed, reader.condition)
+
+    def _put(
+        self, relation: str, columns: tuple[str, ...], rows: pa.Table, condition: str = ""
+    ) -> str | None:
+        role = f"{relation}({', '.join(columns)}){condition}"
+        return self._slots.put(role, rows) if rows.num_rows else None
 
     def _project(self, relation: str, batch: pa.Table, columns: tuple[str, ...]) -> str | None:
         only_inserts = pc.min(batch.column(WEIGHT)).as_py() > 0
@@ -59,6 +78,4 @@ class Deltas:
             projected = consolidate(batch.select([*columns, WEIGHT]))
         except pa.ArrowNotImplementedError:  # nested types: Arrow cannot group them, DuckDB can
             return self.name(relation)
-        if not projected.num_rows:
-            return None
-        return self._slots.put(f"{relation}({', '.join(columns)})", projected)
+        return self._put(relation, columns, projected)

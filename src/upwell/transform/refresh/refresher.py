@@ -39,6 +39,17 @@ from upwell.transform.plan.nodes import (
 from upwell.transform.refresh.deltas import Deltas
 from upwell.transform.refresh.slots import Slots
 
+#: What says that a model cannot be computed, not that the store, the disk or we are at fault.
+MODEL_FAILURES = (
+    duckdb.DataError,
+    duckdb.ProgrammingError,
+    duckdb.NotSupportedError,
+    duckdb.OutOfMemoryException,
+    pa.ArrowException,
+    MemoryError,
+    IntegrityError,
+)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -90,7 +101,7 @@ class Refresher:
         where the data makes a model fail; the transaction is lost then.
         """
         self._slots.begin()
-        known = Deltas(self._slots)
+        known = Deltas(self._slots, self._fetch)
         for name, batch in deltas.items():
             if batch.num_rows:
                 known.add(name, batch)
@@ -100,7 +111,7 @@ class Refresher:
                 continue
             try:
                 delta = self._refresh_model(model, known, logical_time_us)
-            except (duckdb.DataError, duckdb.InvalidInputException, IntegrityError) as error:
+            except MODEL_FAILURES as error:
                 raise ModelFailedError(model.name, str(error)) from error
             if delta is not None:
                 changed[model.name] = delta
