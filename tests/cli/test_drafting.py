@@ -108,6 +108,7 @@ def test_a_variable_that_holds_the_address_is_named_and_need_not_be_exported(
     ("change", "refusal"),
     [
         (["--from", "/"], ("from_folder", Exit.USAGE)),
+        (["--from", ""], ("url_empty", Exit.USAGE)),
         (["--from", "mysql://x"], ("url_invalid", Exit.USAGE)),
         (["--from", "postgresql://me:hunter2@127.0.0.1:1/x"], ("", Exit.ENVIRONMENT)),
         (["--tables", "oders"], ("table_unknown", Exit.USAGE)),
@@ -168,6 +169,12 @@ def answered(terminal: int, answers: list[tuple[str, str]]) -> str:
             os.write(terminal, answers.pop(0)[1].encode() + b"\n")
 
 
+def command_line_ends(code: Exit, *arguments: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(list(arguments))
+    assert ended.value.code == code
+
+
 def test_the_doctor_answers_by_its_exit_code(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +191,29 @@ def test_the_doctor_answers_by_its_exit_code(
 
 
 def test_the_doctor_shows_people_every_remedy(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        command_line.main(["doctor", url, "--tables", "keyless"])
-    assert ended.value.code == Exit.NO
+    command_line_ends(Exit.NO, "doctor", url, "--tables", "keyless")
     assert 'ALTER TABLE "public"."keyless" ADD PRIMARY KEY' in capsys.readouterr().out
+
+
+def test_one_remedy_stands_below_all_that_it_is_for(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create view seen as select 1; create view seen_too as select 2")
+        command_line_ends(Exit.NO, "doctor", url, "--tables", "seen,seen_too")
+        connection.execute("drop view seen, seen_too")
+    said = capsys.readouterr().out
+    assert said.count("is a view") == 2
+    assert said.count("name the tables behind it") == 1
+
+
+def test_a_servers_spelling_of_utc_is_not_what_people_read(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        for zone, written in (("Etc/UTC", "UTC"), ("Asia/Tokyo", "Asia/Tokyo")):
+            connection.execute(f"alter database {name} set timezone = '{zone}'".encode())
+            _, said = call(capsys, "init", str(tmp_path / written), "--from", url)
+            assert said["data"]["zone"] == written
+        connection.execute(f"alter database {name} reset timezone".encode())

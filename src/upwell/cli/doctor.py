@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from upwell.sources.postgres.checkup import Checkup, check_up
 from upwell.sources.postgres.source import slot_name
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}
-_UNNAMED_SLOT = "upwell"
 _MANY = 30
 
 
@@ -28,7 +29,7 @@ def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_js
     Exit code 1 where one of them cannot be followed; warnings alone are no reason.
     """
     if url is not None:
-        found = {"": check_up(url, tables, slot=_UNNAMED_SLOT)}
+        found = {"": check_up(url, tables, slot=None)}
     else:
         found = _of_project(folder, tables)
     data = {
@@ -78,17 +79,17 @@ def _show(data: Mapping[str, Any]) -> None:
 
 
 def _show_checks(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Of many fit tables only the number; whatever needs doing is shown one by one."""
+    """Of many fit tables only the number; one remedy below all that it is for."""
     fit = [check for check in checks if check["code"] == "table_fit"]
-    for check in checks:
-        if check["code"] == "table_fit" and len(fit) > _MANY:
-            continue
-        said = one_line(check["said"])
-        if check["code"] == "table_fit":
-            said = f"{one_line(check['subject'])}: {said}"
-        console.print(f"{_MARKS[check['verdict']]} {escape(said)}", highlight=False)
-        if check["next_step"]:
-            console.print(f"    {escape(one_line(check['next_step']))}", highlight=False)
+    shown = [each for each in checks if each["code"] != "table_fit" or len(fit) <= _MANY]
+    for step, alike in groupby(shown, key=itemgetter("next_step")):
+        for check in alike:
+            said = one_line(check["said"])
+            if check["code"] == "table_fit":
+                said = f"{one_line(check['subject'])}: {said}"
+            console.print(f"{_MARKS[check['verdict']]} {escape(said)}", highlight=False)
+        if step:
+            console.print(f"    {escape(one_line(step))}", highlight=False)
     if len(fit) > _MANY:
         console.print(f"{_MARKS['ok']} {len(fit)} tables can be captured", highlight=False)
 
@@ -97,13 +98,15 @@ def _show_copy(source: Mapping[str, Any]) -> None:
     tables = source["tables"]
     if not tables:
         return
-    rows = sum(table["rows"] or 0 for table in tables)
-    size = sum(table["size_bytes"] for table in tables) / (1 << 20)
+    counts = [table["rows"] for table in tables]
+    rows = "" if None in counts else f"about {sum(counts):,} rows, "
+    size = sum(table["size_bytes"] for table in tables)
+    read = f"{size / (1 << 20):,.0f} MB" if size >= 1 << 20 else f"{size / 1024:,.0f} kB"
     seconds = source["first_copy_seconds"]
     duration = "seconds" if seconds < 60 else f"about {seconds / 60:,.0f} minutes"
+    several = f"{len(tables)} tables" if len(tables) > 1 else "1 table"
     console.print(
-        f"  the first copy of {len(tables)} tables reads about {rows:,} rows, {size:,.0f} MB: "
-        f"{duration}",
+        f"  the first copy of {several} reads {rows}{read}: {duration}",
         style="dim",
         highlight=False,
     )

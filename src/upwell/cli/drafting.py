@@ -12,6 +12,8 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -35,6 +37,7 @@ from upwell.sources.postgres.survey import survey_database
 _FACTS_SHOWN = 5
 _TIMES_AS_LIKELY = 3.0
 _LEFT_OUT_SHOWN = 12
+_SPELLED_OUT_UTC = ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu")  # as servers name it
 _SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -76,8 +79,8 @@ def init(folder: Path, options: Options, *, as_json: bool) -> None:
 
 
 def _require_url(given: str) -> None:
-    if given.startswith(_SCHEMES):
-        return
+    if not given.strip() or given.startswith(_SCHEMES):
+        return  # of an empty one, the source says more
     if Path(given).expanduser().exists():
         raise UsageError(
             "from_folder",
@@ -132,7 +135,8 @@ def _wishes(folder: Path, survey: Survey, options: Options) -> Wishes:
 def _zone(wished: str | None, survey: Survey) -> str:
     zones = available_timezones() - {"localtime"}
     if wished is None:
-        return survey.zone if survey.zone in zones else "UTC"
+        is_told = survey.zone in zones and survey.zone not in _SPELLED_OUT_UTC
+        return survey.zone if is_told else "UTC"
     if wished not in zones:
         raise UsageError(
             "zone_unknown",
@@ -345,9 +349,11 @@ def _show(data: Mapping[str, Any]) -> None:
     _say(f"[green]✓[/] wrote {len(data['files'])} files into [bold]{escape(data['folder'])}[/]")
     for name in data["files"]:
         _say(f"    {escape(name)}", "dim")
-    for check in data["checks"]:
-        mark = "[red]✗[/]" if check["verdict"] == "fault" else "[yellow]![/]"
-        _say(f"{mark} {escape(check['what'])}\n    {escape(check['next'])}")
+    for step, alike in groupby(data["checks"], key=itemgetter("next")):
+        for check in alike:
+            mark = "[red]✗[/]" if check["verdict"] == "fault" else "[yellow]![/]"
+            _say(f"{mark} {escape(one_line(check['what']))}")
+        _say(f"    {escape(one_line(step))}")
     _say("\nNext:")
     for command in data["next"]:
         _say(f"  {escape(command)}")

@@ -46,6 +46,16 @@ def test_lines_are_the_fact_before_their_header_and_a_catalogue(tmp_path: Path) 
     assert (board.title, board.filters) == ("Sales", ("category", "country", "order_status"))
 
 
+def test_a_table_that_is_empty_yet_is_the_fact_only_where_no_other_is_as_good() -> None:
+    event = (column("id"), column("at", "time", latest=RECENTLY), column("total"))
+    used, unused = table("deals", *event, rows=3), table("orders", *event, rows=0)
+    staff = table("employees", column("id"), column("hired_at", "time", latest=RECENTLY), rows=9)
+    for tables, fact in (((used, unused), used), ((unused, staff), unused)):
+        board = proposed(survey(*tables)).board
+        assert board is not None
+        assert board.candidate.table.name == fact.name
+
+
 def test_an_inner_join_is_only_where_the_database_sees_to_a_partner() -> None:
     model = text_of(proposed(shop()), ".sql")
     assert "\njoin shop.orders on" in model
@@ -209,6 +219,16 @@ def test_no_drafted_file_holds_what_a_column_holds_but_for_states_of_being_undon
     columns = (*customers.columns, column("segment", "text", distinct=3, common=["Jane Doe"]))
     given = changed(shop(), "customers", columns=columns)
     assert "Jane Doe" not in "".join(files_of(proposed(given)).values())
+
+
+@pytest.mark.parametrize("name", ["status", "order_state"])
+def test_where_orders_can_be_cancelled_a_condition_stands_ready(name: str) -> None:
+    (old,) = (each for each in shop().table("orders").columns if each.name == "status")
+    columns = tuple(
+        replace(each, name=name) if each == old else each for each in shop().table("orders").columns
+    )
+    model = text_of(proposed(changed(shop(), "orders", columns=columns)), ".sql")
+    assert f"\n-- where (orders.{name} in ('cancelled')) is not true" in model
 
 
 def test_two_references_to_one_table_are_two_joins(tmp_path: Path) -> None:

@@ -210,6 +210,22 @@ def test_the_badge_says_why_data_is_old_and_that_the_server_is_gone(
     expect(notice).to_contain_text("the server is stopping")
 
 
+def test_what_does_not_mend_itself_is_said_without_details_also_beside_fresh_data(
+    page: Page, shop: Served, feed: MemoryFeed
+) -> None:
+    show(page, shop)
+    notice = page.locator("#notice")
+    gone = "the log is gone\n  where: slot_x\n  next:  take a new snapshot"
+    feed.stand_still(gone, complete_through_us=now_us() - 90_000_000)
+    expect(notice).to_contain_text("The log is gone. Next: take a new snapshot.")
+    expect(notice).not_to_contain_text("slot_x")
+    expect(notice).not_to_contain_text("by themselves")
+    held = "sales stays as it was: no such number\n\nLINE 2: select"
+    feed.stand_still(held, complete_through_us=now_us() + 60_000_000)
+    expect(page.locator("#age")).to_have_attribute("data-state", "live")
+    expect(notice).to_have_text("Sales stays as it was: no such number.", timeout=10_000)
+
+
 def test_a_page_that_waits_for_the_first_data_fills_itself(
     page: Page, serve: Serve, feed: MemoryFeed
 ) -> None:
@@ -246,6 +262,54 @@ def old_shop(serve: Serve, feed: MemoryFeed) -> Served:
     served = serve(make_project(dashboard=dashboard))
     wait_until(lambda: served.site.replica.version is not None)
     return served
+
+
+def colours(page: Page, selector: str) -> list[str]:
+    return list(
+        page.locator(selector).evaluate_all("all => all.map(each => each.style.backgroundColor)")
+    )
+
+
+def test_values_drawn_together_have_each_their_colour_and_keep_it(
+    page: Page, serve: Serve, feed: MemoryFeed
+) -> None:
+    names = [chr(ord("A") + place) for place in range(25)]
+    drawn = ["A", "B", "C", "K", "L", "U", "V", "W"]  # of ten colours, every tenth letter's is one
+    feed.replace(
+        SCHEMA,
+        table(
+            sale(order, "North", name, "100.00" if name in drawn else "1.00")
+            for order, name in enumerate(names)
+        ),
+    )
+    feed.commit()
+    show(page, serve())
+    legend = page.locator("[data-part=legend] li")
+    expect(legend).to_have_text([*drawn, "Other"])
+    swatches = colours(page, "[data-part=legend] .swatch")
+    assert len(set(swatches)) == len(drawn) + 1
+    bars = colours(page, "[data-tile='6'] .bar-fill")
+    assert bars == [*swatches[:-1], *[swatches[-1]] * 4]  # what the chart has no layer for is grey
+    page.locator(row("U")).first.click()
+    expect(legend).to_have_text(["U"])
+    assert colours(page, "[data-part=legend] .swatch") == [swatches[drawn.index("U")]]
+
+
+def test_the_rest_of_a_list_is_a_number_that_makes_no_bar_smaller(
+    page: Page, serve: Serve, feed: MemoryFeed
+) -> None:
+    feed.replace(
+        SCHEMA, table(sale(order, f"Region {order:02}", "Hats", "9.50") for order in range(200))
+    )
+    feed.commit()
+    show(page, serve())
+    listed = page.locator("[data-tile='5'] .bar")
+    expect(listed.last).to_contain_text("£1,786.00")  # as exact as the rows above it
+    expect(listed.last.locator(".bar-track")).to_have_count(0)
+    widths = page.locator("[data-tile='5'] .bar-fill").evaluate_all(
+        "all => all.map(each => each.style.width)"
+    )
+    assert widths == ["100%"] * 12
 
 
 def test_data_of_any_age_is_shown_with_its_days_and_without_comparison(

@@ -40,6 +40,11 @@ def publications(database: Database) -> object:
             "key_deferrable",
             "NOT DEFERRABLE",
         ),
+        (
+            "create table a (n int, id int generated always as (n * 2) stored primary key)",
+            "key_generated",
+            "ordinary columns",
+        ),
         ("create view a as select 1 as id", "table_kind", "tables behind it"),
         (
             "create table a (id int primary key) partition by range (id)",
@@ -128,9 +133,10 @@ def test_missing_rights_are_named_one_by_one(database: Database) -> None:
         database.run(f"alter role {role} replication")
         assert error_of(source.snapshot).code == "no_publication_right"
         database.run(f'grant create on database "{database.name}" to {role}')
-        error = error_of(source.snapshot)
-        assert error.code == "no_select_right"
-        database.run(f"grant usage on schema public to {role}; grant select on a to {role}")
+        for code in ("no_schema_right", "no_select_right"):
+            error = error_of(source.snapshot)
+            assert error.code == code
+            database.run(error.next_step.replace("the role in the URL", role))
         error = error_of(source.snapshot)
         assert error.code == "no_publication_right"
         assert f'CREATE PUBLICATION "{database.slot}" FOR TABLE "public"."a"' in error.next_step
@@ -352,13 +358,29 @@ def test_an_unreadable_table_is_refused_before_anything_is_set_up(database_18: D
         database_18.run(
             f'grant create on database "{database_18.name}" to role_{database_18.number}'
         )
-        assert error_of(source.snapshot).code == "no_select_right"
+        assert error_of(source.snapshot).code == "no_schema_right"
         assert publications(database_18) == 0
     finally:
         forget_role(database_18)
 
 
-def test_errors_never_show_the_password() -> None:
-    url = "postgresql://me:hunter2@127.0.0.1:1/x?bogus=1"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2@127.0.0.1:1/x?bogus=1",
+        "mysql://me:hunter2@127.0.0.1/x",
+        "postgresql://me:raw@hunter2@127.0.0.1:1/x",
+        "postgresql://me:raw/hunter2@127.0.0.1:1/x",
+        "postgresql://me:raw?hunter2@127.0.0.1:1/x",
+        "me:hunter2@127.0.0.1/x",
+    ],
+)
+def test_errors_never_show_the_password(url: str) -> None:
     error = error_of(lambda: PostgresSource("shop", url, ["a"], slot="s").tables)
+    assert (type(error), error.code) == (UsageError, "url_invalid")
     assert "hunter2" not in f"{error}{error.__cause__!r}"
+
+
+def test_an_empty_address_is_refused_before_the_client_library_looks_for_one() -> None:
+    error = error_of(lambda: PostgresSource("shop", " ", ["a"], slot="s").tables)
+    assert (type(error), error.code) == (UsageError, "url_empty")

@@ -237,14 +237,13 @@ def _dashboard(page: Page) -> Iterator[str]:
     for metric in page.numbers:
         yield f"  - {{metric: {scalar(metric.name)}}}"
     main = scalar(page.main.name)
-    grain = "" if board.has_clock else _grain(board)
     if short:
         split, name = short[0]
         yield f"  # {_because(split)}"
         by = f"by: {scalar(name)}, over: time, as: stacked_area"
-        yield f"  - {{metric: {main}, {by}{grain}}}"
+        yield f"  - {{metric: {main}, {by}}}"
     else:
-        yield f"  - {{metric: {main}, over: time{grain}}}"
+        yield f"  - {{metric: {main}, over: time}}"
     for split, name in _bars(page):
         yield f"  # {_because(split)}"
         yield f"  - {{metric: {main}, by: {scalar(name)}, as: ranked_bars}}"
@@ -268,11 +267,6 @@ def _period(board: Board) -> Iterator[str]:
     yield f"# all of it at first, since nothing happened in the last 30 days{until}"
     yield "period: {default: all, choices: [30d, 12m, all]}"
     yield "compare: previous_period # the same elapsed part of the period before"
-
-
-def _grain(board: Board) -> str:
-    """Without a clock nothing is known of hours, which are drawn up to seven days."""
-    return ", grain: {7d: day}" if board.is_recent else ""
 
 
 def _bars(page: Page) -> list[tuple[Split, str]]:

@@ -22,6 +22,7 @@ _STEM = 4  # letters by which "refund" and "refunded" are one word
 _NAMED_AFTER_ROWS = 12
 _TELLING = 6
 _OWN = 3
+_EMPTY = 6  # what counts against a table without rows, beside another that is as good
 _LEAST_AMOUNT = 5  # of an amount that a page can be about
 
 
@@ -116,6 +117,7 @@ def _candidate(graph: Graph, table: SeenTable) -> Candidate | None:
         + math.log10((table.rows or 0) + 1)
         + min(len(graph.references[table.name]), 3)
         + _weight_of_name(words(table.relation))
+        - (_EMPTY if table.rows == 0 else 0)
     )
     return Candidate(table, amount, quantity, tuple(moments[:_MOST_TIMES]), weight)
 

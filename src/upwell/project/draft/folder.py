@@ -91,6 +91,7 @@ def _readme(proposal: Proposal, model: WideModel, page: Page | None) -> str:
             (f"requirements/{page.name}.yaml", "who needs it, and how fresh it must be"),
         ]
     table = "\n".join(f"| `{file}` | {one_line(says)} |" for file, says in rows)
+    explain = f"upwell explain {model.name}"
     return f"""\
 # {label(proposal.wishes.project)}
 
@@ -112,7 +113,7 @@ While it runs:
 ```sh
 upwell status
 upwell query "select count(*) from {model.name}"
-upwell explain {model.name}     # how it is kept up to date, and why so
-upwell prove                # is every model equal to a full recompute?
+{explain}  # how it is kept up to date, and why so
+{"upwell prove":<{len(explain)}}  # is every model equal to a full recompute?
 ```
 """

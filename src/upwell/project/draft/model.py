@@ -183,7 +183,7 @@ class _Writer:
                 case "share":
                     sql, rounded = f"{sql}\n{_INDENT * 2}* (1 - {off})", True
                 case "percent":
-                    sql, rounded = f"{sql} * (100 - {off}) * 0.01", True
+                    sql, rounded = f"{sql}\n{_INDENT * 2}* (100 - {off}) * 0.01", True
                 case _:
                     sql = f"{sql} - {off}"
         return (
@@ -243,7 +243,8 @@ class _Writer:
         for at in (Reached(self.proposal.main), board.moment.at):
             for column in at.table.columns:
                 values = [value for value in column.common if value.lower() in known.CANCELLED]
-                if column.family == "text" and "status" in words(column.name) and values:
+                is_status = bool({"status", "state"} & set(words(column.name)))
+                if column.family == "text" and is_status and values:
                     unwanted = ", ".join(map(literal, values))
                     yield "-- to leave out what was undone, take the dashes off:"
                     yield f"-- where ({self.reference(at, column)} in ({unwanted})) is not true"
@@ -275,7 +276,7 @@ def _why(amount: Amount) -> str:
         how = {
             "share": "less the discount, a share",
             "percent": "less the discount, a percentage",
-            "amount": "less the discount",
+            "amount": "less the discount, taken for an amount off the whole line",
             "unknown": "before discount: whether that is a share or an amount, nobody can tell yet",
         }
         reason = f"{reason}, {how[amount.discount.kind]}"

@@ -7,14 +7,14 @@ end by itself. Reads only; sets nothing up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, LiteralString
 
 import psycopg
 from psycopg.rows import class_row
 
-from upwell.core.errors import UsageError
+from upwell.core.errors import UpwellError, UsageError
 from upwell.core.sql import quote
 from upwell.project.problems import choices
 from upwell.sources.postgres.catalog import read_columns
@@ -23,7 +23,6 @@ from upwell.sources.postgres.relations import Relation, list_relations
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.statistics import Place, estimate_sizes
 from upwell.sources.postgres.survey import obstacles, project_name
-from upwell.sources.postgres.tables import CapturedColumn
 
 Verdict = Literal["ok", "warning", "fault"]
 
@@ -92,15 +91,16 @@ class _Settings:
     long_transactions: int
 
 
-def check_up(url: str, tables: Sequence[str] | None, *, slot: str) -> Checkup:
+def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Checkup:
     """Look at the server and at ``tables`` (None: all there are).
 
-    ``slot`` names the slot and the publication that a run would set up. A table that was not named
-    and cannot be captured is a warning: nobody asked for it. Raises what ``session`` raises.
+    ``slot`` names the slot and the publication that a run would set up; None before there is a
+    project, whose name they bear. A table that was not named and cannot be captured is a warning:
+    nobody asked for it. Raises what ``session`` raises.
     """
     with session(url) as connection:
         connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '20s'")
-        found = server_rules(connection, slot=slot, publication=slot)
+        found = server_rules(connection, slot=slot or "", publication=slot or "")
         checks = [
             Check(rule.code, "ok", "", rule.good)
             if rule.holds
@@ -108,20 +108,18 @@ def check_up(url: str, tables: Sequence[str] | None, *, slot: str) -> Checkup:
             for rule in found
         ]
         cursor = connection.cursor(row_factory=class_row(_Settings))
-        settings = cursor.execute(_SETTINGS, [slot]).fetchone()
+        settings = cursor.execute(_SETTINGS, [slot or ""]).fetchone()
         assert settings is not None  # noqa: S101 - a SELECT without FROM has one row
         checks += _cautions(settings)
         relations = list_relations(connection)
         chosen = relations if tables is None else list(_named(relations, tables))
         _, columns = read_columns(connection, [each.oid for each in chosen])
-        fit = []
-        for relation in chosen:
-            of_table = list(
-                _of_table(relation, columns[relation.oid], settings, slot, is_asked=bool(tables))
-            )
-            checks += of_table
-            if all(check.verdict == "ok" for check in of_table):
-                fit.append(relation)
+        faults = {each.oid: obstacles(each, columns[each.oid]) for each in chosen}
+        of_tables, fit = _of_tables(chosen, faults, settings, slot)
+        against: Verdict = "fault" if tables else "warning"
+        checks += [
+            each if each.verdict == "ok" else replace(each, verdict=against) for each in of_tables
+        ]
         if not fit and tables is None:
             checks.append(_nothing_fit(relations))
         return Checkup(tuple(checks), _sizes(connection, fit))
@@ -164,34 +162,51 @@ def _cautions(settings: _Settings) -> Iterator[Check]:
         yield Check("transactions_open", "warning", "", said, step)
 
 
-def _of_table(
-    relation: Relation,
-    columns: Sequence[CapturedColumn],
+def _of_tables(
+    relations: Sequence[Relation],
+    faults: Mapping[int, Sequence[UpwellError]],
     settings: _Settings,
-    slot: str,
-    *,
-    is_asked: bool,
+    slot: str | None,
+) -> tuple[list[Check], list[Relation]]:
+    """What is to be said of each table, and those that are fit. ``faults`` are by OID."""
+    publishing = _publishing(slot, [each for each in relations if not faults[each.oid]])
+    checks: list[Check] = []
+    fit = []
+    for relation in relations:
+        against = list(_against(relation, faults[relation.oid], settings, publishing))
+        if not against:
+            fit.append(relation)
+            key = f"key ({', '.join(relation.key)})"
+            against = [Check("table_fit", "ok", project_name(relation), key)]
+        checks += against
+    return checks, fit
+
+
+def _publishing(slot: str | None, relations: Sequence[Relation]) -> str:
+    """What an owner does so that a run finds its publication. An unfit table is never in it."""
+    if slot is None:
+        return "create the publication that `upwell doctor` names in the project"
+    tables = ", ".join(relation.quoted for relation in relations)
+    return f"CREATE PUBLICATION {quote(slot)} FOR TABLE {tables}"
+
+
+def _against(
+    relation: Relation, faults: Sequence[UpwellError], settings: _Settings, publishing: str
 ) -> Iterator[Check]:
+    """What stands against a table; nothing where it is fit."""
     name = project_name(relation)
-    against: Verdict = "fault" if is_asked else "warning"
-    faults = obstacles(relation, columns)
     for fault in faults:
         step = fault.next_step.replace("the role in the URL", quote(settings.role))
         if fault.code == "row_security":
             step = f"as a superuser: ALTER ROLE {quote(settings.role)} BYPASSRLS"
-        yield Check(fault.code, against, name, fault.what, step)
-    if faults:
-        return
+        yield Check(fault.code, "fault", name, fault.what, step)
     may_publish = settings.is_superuser or settings.has_publication or relation.is_owned
-    if not may_publish:
+    if not faults and not may_publish:
         said = f"{name} is owned by {relation.owner}, and only owners may publish a table"
-        step = (
-            f"as {relation.owner}: CREATE PUBLICATION {quote(slot)} FOR TABLE … with all tables of "
-            f"the project; or GRANT {quote(relation.owner)} TO {quote(settings.role)}"
+        grant = f"GRANT {quote(relation.owner)} TO {quote(settings.role)}"
+        yield Check(
+            "not_owned", "fault", name, said, f"as {relation.owner}: {publishing}; or {grant}"
         )
-        yield Check("not_owned", against, name, said, step)
-        return
-    yield Check("table_fit", "ok", name, f"key ({', '.join(relation.key)})")
 
 
 def _nothing_fit(relations: Sequence[Relation]) -> Check:

@@ -24,8 +24,8 @@ _RELATIONS: LiteralString = """
            c.relispartition as is_partition, c.relreplident::text as identity,
            row_security_active(c.oid) as hides_rows,
            coalesce(pg_relation_filenode(c.oid), 0)::bigint as file,
-           has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT')
-               as is_readable,
+           has_schema_privilege(n.oid, 'USAGE') as is_reachable,
+           has_table_privilege(c.oid, 'SELECT') as is_readable,
            pg_get_userbyid(c.relowner)::text as owner,
            pg_has_role(c.relowner, 'USAGE') as is_owned,
            c.reltuples::bigint as estimated_rows, c.relpages as pages,
@@ -38,6 +38,11 @@ _RELATIONS: LiteralString = """
            exists (select from pg_index i
                     where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)
                as is_deferrable,
+           exists (select from pg_index i
+                     join pg_attribute a on a.attrelid = c.oid
+                      and a.attnum = any ((i.indkey::int2[])[0 : i.indnkeyatts - 1])
+                    where i.indrelid = c.oid and i.indisprimary and a.attgenerated <> '')
+               as is_key_generated,
            coalesce((select array_agg(a.attname::text)
               from pg_index i
               join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)
@@ -83,6 +88,7 @@ class Relation:
     identity: str
     hides_rows: bool
     file: int
+    is_reachable: bool
     is_readable: bool
     owner: str
     is_owned: bool
@@ -90,7 +96,12 @@ class Relation:
     pages: int
     key: list[str]
     is_deferrable: bool
+    is_key_generated: bool
     identity_columns: list[str]
+
+    @property
+    def may_be_read(self) -> bool:
+        return self.is_reachable and self.is_readable
 
     @property
     def quoted(self) -> str:
@@ -133,11 +144,18 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
     if relation.is_deferrable:
         what = f"has a deferrable primary key ({key}), which tells no rows apart in the log"
         yield fault("key_deferrable", what, f"make the primary key of {table} NOT DEFERRABLE")
+    if relation.is_key_generated:
+        what = f"has a generated column in its primary key ({key}), which the log leaves out"
+        step = f"give {table} a primary key of ordinary columns"
+        yield fault("key_generated", what, step)
     if identity == "n" or (
         identity == "i" and not set(relation.key) <= set(relation.identity_columns)
     ):
         what = f"does not log its key ({key}) with its changes: replica identity"
         yield fault("replica_identity", what, f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
+    if not relation.is_reachable:
+        step = f"GRANT USAGE ON SCHEMA {quote(relation.namespace)} TO the role in the URL"
+        yield fault("no_schema_right", "is in a schema that this role may not use", step)
     if not relation.is_readable:
         what = "may not be read by this role"
         yield fault("no_select_right", what, f"GRANT SELECT ON {table} TO the role in the URL")

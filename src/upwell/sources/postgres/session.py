@@ -72,14 +72,12 @@ def connection_text(
 
     Raises ``UsageError`` for a URL that is none.
     """
+    _require_readable(url)
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise UsageError(
-            "url_invalid",
-            f"the source's URL cannot be read: {str(error).strip()}",
-            next_step="write it as postgresql://user:password@host:5432/database",
-        ) from None  # the cause repeats the URL, password and all
+        # Without its cause, which repeats the URL, password and all.
+        raise _unreadable(str(error).strip()) from None
     settings = dict(_SPELLING)
     if keeps_zone:
         del settings["timezone"]
@@ -96,6 +94,34 @@ def connection_text(
         ours["replication"] = "database"
         ours["gssencmode"] = str(given.get("gssencmode", "disable"))
     return make_conninfo(url, **{**_KEEPALIVES, **ours})
+
+
+def _require_readable(url: str) -> None:
+    """Refuse what the client library would read as something else than was meant."""
+    if not url.strip():
+        raise UsageError(
+            "url_empty",
+            "the source's URL is empty",
+            next_step="if it comes from a variable, set that first: export SHOP_URL=postgresql://…",
+        )
+    authority, _, rest = url.partition("://")[2].partition("/")
+    who, _, _ = authority.rpartition("@")
+    if "@" in who or "?" in who or "@" in rest.partition("?")[0]:
+        raise UsageError(
+            "url_invalid",
+            "the source's URL has an @, / or ? too many, as of a password that holds one",
+            next_step="in user and password write @ as %40, / as %2F, : as %3A, ? as %3F, % as %25",
+        )
+
+
+def _unreadable(message: str) -> UsageError:
+    """With what the client library says, unless that repeats a part which may hold a password."""
+    said = "" if "@" in message else f": {message}"
+    return UsageError(
+        "url_invalid",
+        f"the source's URL cannot be read{said}",
+        next_step="write it as postgresql://user:password@host:5432/database",
+    )
 
 
 def address(url: str) -> str:

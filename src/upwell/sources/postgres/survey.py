@@ -99,7 +99,7 @@ def _tables(
     places = [
         _place(relation, columns[relation.oid])
         for relation in relations
-        if relation.kind == "r" and relation.is_readable and not relation.hides_rows
+        if relation.kind == "r" and relation.may_be_read and not relation.hides_rows
     ]
     looks, notes = look_at(connection, places)
     declared: dict[int, dict[str, str]] = {}

@@ -5,6 +5,7 @@ import { setAttribute, setText } from "./dom.js";
 
 const WORDS = { live: "Live", delayed: "Delayed", waiting: "Waiting", reconnecting: "Reconnecting" };
 const STEP_MS = 1000;
+const LASTING_MS = 5000; // a connection that is lost and found again is not worth a word
 
 export class Age {
   #badge = document.getElementById("age");
@@ -14,8 +15,9 @@ export class Age {
   #heard = null;
   #heardAt = 0;
   #isLost = false;
+  #troubledAt = null;
 
-  /** `on` has `late(since, why)`, with the time the data is of, and `fresh()`. */
+  /** `on` has `late(since, why)`, with the time the data is of, `stuck(why)` and `fresh()`. */
   constructor(on) {
     this.on = on;
     setInterval(() => {
@@ -29,7 +31,10 @@ export class Age {
     this.#heardAt = performance.now();
     this.#isLost = false;
     this.#show();
-    if (age.state === "live") this.on.fresh();
+    this.#troubledAt = age.trouble ? (this.#troubledAt ?? this.#heardAt) : null;
+    const isLasting = age.trouble && this.#heardAt - this.#troubledAt >= LASTING_MS;
+    if (age.state === "live" && isLasting) this.on.stuck(age.trouble);
+    else if (age.state === "live") this.on.fresh();
     else if (age.trouble && age.age_ms !== null) this.on.late(Date.now() - age.age_ms, age.trouble);
   }
 

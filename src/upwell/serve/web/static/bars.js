@@ -2,7 +2,7 @@
 // a row while its numbers change; and nothing changes places under a pointer or a focused row.
 
 import { change, full, share } from "./format.js";
-import { element, part, seriesColour, setAttribute, setText, showChange } from "./dom.js";
+import { element, part, setAttribute, setText, showChange } from "./dom.js";
 import { isChosen } from "./view.js";
 
 const OTHER = "\u0000other";
@@ -13,12 +13,12 @@ export class Bars {
   #leftOut;
   #latest = null;
 
-  /** `choose(dimension, key)` is called for a row; `colours` tells rows apart by colour. */
-  constructor(tile, { canFilter, colours, choose }) {
+  /** `choose(dimension, key)` is called for a row; `palette`, if any, colours rows as a chart does. */
+  constructor(tile, { canFilter, palette, choose }) {
     this.#list = part(tile, "bars");
     this.#leftOut = part(tile, "left-out");
     this.canFilter = canFilter;
-    this.colours = colours;
+    this.palette = palette;
     this.choose = choose;
     this.#list.replaceChildren();
     this.#list.addEventListener("pointerleave", () => this.#arrange());
@@ -27,7 +27,8 @@ export class Bars {
 
   show(data, metric, view) {
     this.#latest = data;
-    const greatest = Math.max(...data.rows.map((row) => row.value ?? 0), 0);
+    const named = data.rows.filter((row) => row.key !== null); // the rest is no rival of one value
+    const greatest = Math.max(...named.map((row) => row.value ?? 0), 0);
     const isChoosing = view.filters.has(data.by) && this.canFilter;
     this.#list.classList.toggle("choosing", isChoosing);
     for (const row of data.rows) {
@@ -41,8 +42,7 @@ export class Bars {
       showChange(bar.change, change(row.change));
       const part = greatest > 0 ? Math.max(0, row.value ?? 0) / greatest : 0;
       bar.fill.style.width = `${(100 * part).toFixed(2)}%`;
-      const colour = this.colours ? seriesColour(row.rank) : row.key === null ? "--series-other" : "--bar";
-      bar.fill.style.backgroundColor = `var(${colour})`;
+      bar.fill.style.backgroundColor = `var(${this.palette?.property(row) ?? "--bar"})`;
     }
     this.#forget(new Set(data.rows.map((row) => row.key ?? OTHER)));
     this.#arrange();
@@ -76,7 +76,7 @@ export class Bars {
     bar.node = element(
       isButton ? "button" : "div", "bar",
       element("span", "bar-label", tick, label), bar.value, bar.share, bar.change,
-      element("span", "bar-track", bar.fill),
+      ...(row.key === null ? [] : [element("span", "bar-track", bar.fill)]),
     );
     if (isButton) {
       bar.node.type = "button";

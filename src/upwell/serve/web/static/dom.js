@@ -44,8 +44,3 @@ export function colour(name) {
 const probe = element("span");
 probe.hidden = true;
 document.body.append(probe);
-
-/** The custom property of a value's colour; the rank is stable for a value. */
-export function seriesColour(rank) {
-  return rank < 0 ? "--series-other" : `--series-${rank % 10}`;
-}

@@ -6,6 +6,7 @@ import { element, part, setAttribute, setText } from "./dom.js";
 import { clock, periodName, wholeNumber } from "./format.js";
 import { connectMenu } from "./menu.js";
 import { showNumber } from "./numbers.js";
+import { Palette } from "./palette.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 import { query, readView, toggled } from "./view.js";
@@ -17,11 +18,14 @@ const times = clock(setup.zone);
 let view = readView(location.search, setup);
 let payload = JSON.parse(byId("payload").textContent);
 const tiles = new Map();
+const palettes = new Map();
 const age = new Age({
   late: (since, why) => {
-    const asOf = since === null ? "" : `These numbers are as of ${times.hourLong(since)}. `;
-    showNotice(`${asOf}${sentence(why)} They catch up by themselves.`);
+    const { said, next } = told(why);
+    showNotice(`These numbers are as of ${times.hourLong(since)}. ${said} ${next || "They catch up by themselves."}`);
   },
+  // New data comes in, and yet some of what is shown stands still.
+  stuck: (why) => showNotice(Object.values(told(why)).filter(Boolean).join(" ")),
   fresh: () => showNotice(""),
 });
 
@@ -63,28 +67,38 @@ function show() {
   if (!payload) return;
   byId("board").classList.toggle("uncompared", !isCompared());
   showWindow();
+  takeColours();
   payload.tiles.forEach((data, index) => {
     const tile = document.querySelector(`[data-tile="${index}"]`);
     const metric = setup.metrics[data.metric];
     if (data.kind === "number") showNumber(tile, data, metric);
-    else if (data.kind === "timeline") timeline(tile, index).show(data, metric, payload.window);
+    else if (data.kind === "timeline") timeline(tile, index, data).show(data, metric, payload.window);
     else bars(tile, index, data).show(data, metric, view);
   });
 }
 
-function timeline(tile, index) {
-  if (!tiles.has(index)) tiles.set(index, new Timeline(tile, setup));
+// One palette for each dimension that a chart is split by; its ranked list has the same colours.
+function takeColours() {
+  const charts = payload.tiles.filter((each) => each.kind === "timeline");
+  for (const by of new Set(charts.map((each) => each.by))) {
+    if (!palettes.has(by)) palettes.set(by, new Palette());
+    palettes.get(by).take(charts.flatMap((each) => (each.by === by ? each.series : [])));
+  }
+}
+
+function timeline(tile, index, data) {
+  if (!tiles.has(index)) tiles.set(index, new Timeline(tile, setup, palettes.get(data.by)));
   return tiles.get(index);
 }
 
 function bars(tile, index, data) {
   const canFilter = setup.filters.includes(data.by);
   if (!tiles.has(index)) {
-    const colours = payload.tiles.some((each) => each.kind === "timeline" && each.by === data.by);
-    tiles.set(index, new Bars(tile, { canFilter, colours, choose }));
+    tiles.set(index, new Bars(tile, { canFilter, palette: palettes.get(data.by), choose }));
   }
-  const caption = [canFilter ? "Choose to filter" : "", "share", isCompared() ? "change" : ""];
-  setText(part(tile, "caption"), caption.filter(Boolean).join(" · "));
+  const hasShares = data.rows.some((row) => row.share !== null); // ratios are parts of nothing
+  const columns = [canFilter ? "choose to filter" : "", hasShares ? "share" : "", isCompared() ? "change" : ""];
+  setText(part(tile, "caption"), capitalised(columns.filter(Boolean).join(" · ")));
   return tiles.get(index);
 }
 
@@ -117,9 +131,20 @@ function showNotice(text) {
   notice.hidden = !text;
 }
 
+// What is wrong, without the details that are for whoever runs Upwell, and what to do if anything.
+function told(why) {
+  const [what, ...more] = why.split("\n");
+  const step = more.find((line) => line.startsWith("  next:"));
+  return { said: sentence(what), next: step ? sentence(`next: ${step.slice("  next:".length).trim()}`) : "" };
+}
+
 function sentence(text) {
   const said = text.trim();
-  return `${said.charAt(0).toUpperCase()}${said.slice(1)}${/[.!?]$/.test(said) ? "" : "."}`;
+  return `${capitalised(said)}${/[.!?]$/.test(said) ? "" : "."}`;
+}
+
+function capitalised(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
 function showControls() {

@@ -2,7 +2,7 @@
 // stays open while numbers move; there is no animation on data. The last point is marked as partial.
 
 import { init } from "./charts.js";
-import { colour, element, part, seriesColour, setAttribute, setText } from "./dom.js";
+import { colour, element, part, setAttribute, setText } from "./dom.js";
 import { axis, clock, full, weekOf } from "./format.js";
 import { timeLabels } from "./timeaxis.js";
 
@@ -32,9 +32,10 @@ export class Timeline {
   #tableAt = -Infinity;
   #tableTimer = 0;
 
-  constructor(tile, setup) {
+  constructor(tile, setup, palette) {
     this.#tile = tile;
     this.setup = setup;
+    this.palette = palette;
     this.times = clock(setup.zone);
     part(tile, "details").addEventListener("toggle", () => this.#showTable(true));
     new ResizeObserver(() => this.#resize()).observe(part(tile, "chart"));
@@ -128,7 +129,7 @@ export class Timeline {
   }
 
   #layer(series, isFirst) {
-    const fill = colour(seriesColour(series.rank));
+    const fill = colour(this.palette.property(series));
     const last = this.#data.buckets_ms.length - 1;
     const separator = last > CROWDED_POINTS ? 0 : last > DENSE_POINTS ? 0.6 : 1.4;
     return {
@@ -217,7 +218,7 @@ export class Timeline {
     const total = element("span", "", full(this.#metric, totals[place]));
     const rows = series.map((each) => {
       const swatch = element("span", "swatch");
-      swatch.style.backgroundColor = `var(${seriesColour(each.rank)})`;
+      swatch.style.backgroundColor = `var(${this.palette.property(each)})`;
       const value = element("span", "", full(this.#metric, each.values[place], scale));
       return element("div", "tip-row", swatch, element("span", "", each.label), value);
     });
@@ -250,7 +251,7 @@ export class Timeline {
         item = element("li", "", element("span", "swatch"), element("span"));
         legend.append(item);
       }
-      item.firstElementChild.style.backgroundColor = `var(${seriesColour(each.rank)})`;
+      item.firstElementChild.style.backgroundColor = `var(${this.palette.property(each)})`;
       setText(item.lastElementChild, each.label);
     });
   }
