@@ -27,7 +27,7 @@ from upwell.store import freshness, ledger
 from upwell.store.hot import HotStore
 from upwell.transform.explain import explain, text
 from upwell.transform.plan import Plan
-from upwell.transform.refresh import prove
+from upwell.transform.refresh import MODEL_FAILURES, prove
 
 Question = dict[str, Any]
 Answer = Callable[[Question], Any]
@@ -198,7 +198,7 @@ def _proof(
                 connection, plan, name, logical_time_us=ledger.logical_time_us(connection)
             )
             return {**msgspec.to_builtins(found), "holds": found.holds, "reason": ""}
-        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+        except MODEL_FAILURES as error:
             connection.rollback()  # the failure ended the transaction
             connection.begin()
             reason = str(error)

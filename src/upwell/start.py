@@ -26,7 +26,7 @@ from upwell.store import ledger
 from upwell.store.hot import HotStore, set_aside
 from upwell.store.place import StatePlace
 from upwell.transform.plan import ModelPlan, Plan
-from upwell.transform.refresh import build, drop
+from upwell.transform.refresh import MODEL_FAILURES, build, drop
 
 log = structlog.get_logger(__name__)
 
@@ -239,7 +239,7 @@ def _build_model(store: HotStore, plan: Plan, name: str, held: Mapping[str, str]
             recorded = ledger.built_models(connection)
             ledger.write_built_models(connection, {**recorded, name: model.fingerprint})
             _append_version(connection, plan)
-    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+    except MODEL_FAILURES as error:
         if _has_result(store, model):
             return str(error)
         raise ProjectError(
