@@ -52,7 +52,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
+def page(chromium: Browser, serve: Serve) -> Iterator[Page]:  # noqa: ARG001 - the server outlives it
     """A page that fails its test if anything is said on the console but "503"."""
     page = chromium.new_page(locale="en-GB", viewport=DESKTOP, color_scheme="light")  # type: ignore[arg-type]
     said: list[str] = []
