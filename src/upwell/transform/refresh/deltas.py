@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upwell.core.batch import WEIGHT, consolidate
+from upwell.store.slots import Slots
 from upwell.transform.plan import delta
 from upwell.transform.plan.nodes import Input
-from upwell.transform.refresh.slots import Slots
 
 
 class Deltas:

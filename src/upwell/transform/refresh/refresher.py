@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from upwell.core.batch import WEIGHT, consolidate, from_rows
 from upwell.core.errors import IntegrityError
 from upwell.core.sql import quote, quote_table, quoted_list, screened
+from upwell.store.slots import Slots
 from upwell.transform.plan import delta as compiled
 from upwell.transform.plan import sql
 from upwell.transform.plan.bind import LOGICAL_TIME
@@ -37,7 +38,6 @@ from upwell.transform.plan.nodes import (
     Recompute,
 )
 from upwell.transform.refresh.deltas import Deltas
-from upwell.transform.refresh.slots import Slots
 
 #: What says that a model cannot be computed, not that the store, the disk or we are at fault.
 MODEL_FAILURES = (

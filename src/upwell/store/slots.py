@@ -11,10 +11,13 @@ schema a new slot, of another name, takes its place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import duckdb
 import pyarrow as pa
 
+#: Tells apart the names of all slots of a process, since several ``Slots`` may share a connection.
+_numbers = count(1)
 #: Tables of so few rows stay where they are until others take their place.
 _ROWS_KEPT = 1_000
 
@@ -34,12 +37,11 @@ class _Slot:
 
 
 class Slots:
-    """The slots of one connection, by the role of what lies in them."""
+    """Slots over one connection, by the role of what lies in them."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._slots: dict[str, _Slot] = {}
-        self._count = 0
         self._unsure = False
 
     def begin(self) -> None:
@@ -60,8 +62,7 @@ class Slots:
                 slot.table = table
                 return slot.name
             self._connection.unregister(slot.name)
-        self._count += 1
-        slot = self._slots[role] = _Slot(f"_upwell_{self._count}_{role}", table)
+        slot = self._slots[role] = _Slot(f"_upwell_{next(_numbers)}_{role}", table)
         self._connection.register(slot.name, slot)
         self._unsure = True
         return slot.name
