@@ -1,0 +1,107 @@
+"""Iceberg's own way to files, over ours: so that its metadata is as durable as the data.
+
+Metadata files are small: each is held in memory as a whole, between reading or writing and the
+place where it lies. pyiceberg makes a ``LakeFiles`` by name, so the objects it goes to are found by
+the address of the lake that they belong to.
+"""
+
+from __future__ import annotations
+
+import io
+from types import TracebackType
+
+from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
+
+from upwell.store.lake.objects import Objects
+
+#: What pyiceberg's property ``py-io-impl`` must say.
+NAME = f"{__name__}.LakeFiles"
+
+_open_lakes: dict[str, Objects] = {}
+
+
+def announce(objects: Objects) -> None:
+    """Let pyiceberg find the files below ``objects.root``."""
+    _open_lakes[objects.root] = objects
+
+
+def _objects_of(location: str) -> Objects:
+    for root, objects in _open_lakes.items():
+        if location.startswith(f"{root}/"):
+            return objects
+    raise FileNotFoundError(f"{location} lies in no open lake")
+
+
+class LakeFiles(FileIO):
+    """See the module."""
+
+    def new_input(self, location: str) -> InputFile:
+        return _Input(location)
+
+    def new_output(self, location: str) -> OutputFile:
+        return _Output(location)
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        """Nothing: what is no longer needed is swept, once nobody can be reading it."""
+
+
+class _Input(InputFile):
+    def __len__(self) -> int:
+        size = _objects_of(self.location).size(self.location)
+        if size is None:
+            raise FileNotFoundError(self.location)
+        return size
+
+    def exists(self) -> bool:
+        return _objects_of(self.location).size(self.location) is not None
+
+    def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002 - always is
+        return _Reading(_objects_of(self.location).read(self.location))
+
+
+class _Output(OutputFile):
+    def __len__(self) -> int:
+        return len(_Input(self.location))
+
+    def exists(self) -> bool:
+        return _Input(self.location).exists()
+
+    def to_input_file(self) -> InputFile:
+        return _Input(self.location)
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        if not overwrite and self.exists():
+            raise FileExistsError(self.location)
+        return _Writing(self.location)
+
+
+class _Reading(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size)
+
+
+class _Writing(io.BytesIO):
+    """Nothing is there before all is there: what is abandoned leaves nothing."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__()
+        self._location = location
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            super().close()
+        super().__exit__(kind, error, trace)
+
+    def close(self) -> None:
+        if not self.closed:
+            data = self.getbuffer()
+            try:
+                _objects_of(self._location).write(self._location, data)
+            finally:
+                data.release()
+                super().close()

@@ -1,0 +1,247 @@
+"""What the hot store has logged goes into the lake, round by round.
+
+A round takes everything through one version: rows of each log, then the ledger's rows with the mark
+(see ``mark.py``). A table whose commit is in already is not written twice, since each says through
+which version it holds everything; so a round that failed half-way is simply made again.
+
+Whoever opens a writer takes the lake over: it raises the epoch, first in the ledger, so that the
+one before can end no round any more, then in every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import structlog
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType
+
+from upwell.core.errors import EnvironmentFault
+from upwell.core.faults import reach
+from upwell.core.schema import Column
+from upwell.core.sql import quote, quote_table
+from upwell.store.lake.lake import Lake
+from upwell.store.lake.layout import arrow_schema, outward
+from upwell.store.lake.mark import LEDGER, PROJECT, Mark
+from upwell.store.lake.parquet import Target, write_files
+from upwell.store.lake.tables import Change, LakeTable
+
+log = structlog.get_logger(__name__)
+
+#: Properties of a log: its identity, the layout of its table as JSON, the column that says in
+#: which version a row came, and through which version everything is in.
+LOG, LAYOUT = "upwell.log", "upwell.layout"
+VERSION_COLUMN, THROUGH = "upwell.version-column", "upwell.version"
+_BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An append-only table of the hot store that the lake is to hold.
+
+    ``version`` is the column that says in which version a row came; ``bounded`` are those whose
+    bounds each file tells. ``identity`` changes when the log begins anew; ``layout`` describes the
+    table that it is the log of.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    version: str
+    bounded: tuple[str, ...]
+    identity: str = ""
+    layout: str = ""
+
+
+#: The ledger itself as a log.
+VERSIONS = Logged(
+    LEDGER,
+    (
+        Column("version", "BIGINT"),
+        Column("source", "VARCHAR"),
+        Column("position", "VARCHAR"),
+        Column("complete_through", "TIMESTAMPTZ"),
+        Column("logical_time", "TIMESTAMPTZ"),
+        Column("transactions", "BIGINT"),
+        Column("changes", "BIGINT"),
+    ),
+    "version",
+    ("version", "logical_time"),
+)
+
+
+def read_mark(lake: Lake) -> Mark:
+    """How far a lake is whole; changes nothing."""
+    ledger = lake.table(LEDGER)
+    return Mark() if ledger is None else Mark.read(ledger.properties, ledger.location)
+
+
+class LakeWriter:
+    """The one that writes a lake. Used from one thread at a time."""
+
+    def __init__(self, lake: Lake, project: str) -> None:
+        self._lake = lake
+        self._ledger = lake.table(LEDGER) or lake.create(
+            LEDGER, VERSIONS.columns, {PROJECT: project}
+        )
+        owner = self._ledger.properties.get(PROJECT, "")
+        if owner != project:
+            raise EnvironmentFault(
+                "lake_of_another_project",
+                f"Opening the lake: it belongs to the project {owner!r}, not to {project!r}.",
+                where=lake.root,
+                next_step="Set lake.uri in upwell.yaml to a place of this project's own.",
+            )
+        self.epoch = self._ledger.epoch + 1
+        self._ledger.commit(Change(), epoch=self.epoch)
+        self.mark = Mark.read(self._ledger.properties, self._ledger.location)
+        self._tables: dict[str, LakeTable] = {}
+
+    @property
+    def ledger(self) -> LakeTable:
+        return self._ledger
+
+    # ── taking over ──────────────────────────────────────────────────────────────────────────────
+
+    def take_over(self) -> None:
+        """Fence every table from the engine before, and remove what it left beyond the mark."""
+        names = self._lake.names()
+        for name in names:
+            if name == LEDGER:
+                continue
+            table = self._lake.table(name)
+            if table is None or table.epoch == self.epoch:
+                continue
+            beyond = [each for each in table.files if _begins_after(each, table, self.mark.version)]
+            removed = [each.file_path for each in beyond]
+            properties = {THROUGH: str(self.mark.version)} if THROUGH in table.properties else {}
+            table.commit(Change(removed=removed, properties=properties), epoch=self.epoch)
+            if beyond:
+                log.info("unended_round_removed", table=name, files=len(beyond))
+        self._put_logs_back(names)
+
+    def _put_logs_back(self, names: Sequence[str]) -> None:
+        """Undo the exchange of a log that no mark knows of."""
+        for name, identity in self.mark.logs.items():
+            logged = self._lake.table(name)
+            if logged is not None and logged.properties.get(LOG) == identity:
+                continue
+            aside = _aside_name(name, identity)
+            if aside in names:
+                if logged is not None:
+                    self._lake.forget(name)
+                self._lake.rename(aside, name)
+
+    # ── rounds ───────────────────────────────────────────────────────────────────────────────────
+
+    def flush(
+        self, connection: duckdb.DuckDBPyConnection, logs: Sequence[Logged], mark: Mark
+    ) -> int:
+        """Make the lake whole through ``mark``; the bytes written.
+
+        ``connection`` sees the hot store at exactly that version, and keeps seeing it. Raises
+        OvertakenError for good; anything else leaves a round that can be made again.
+        """
+        written = 0
+        for logged in logs:
+            written += self._append(connection, logged, mark.version)
+            reach("lake.table_flushed")
+        files = self._write(connection, VERSIONS, self._ledger, self.mark.version, mark.version)
+        self._ledger.commit(Change(added=files, properties=mark.as_property()), epoch=self.epoch)
+        reach("lake.round_ended")
+        self.mark = mark
+        return written + sum(each.file_size_in_bytes for each in files)
+
+    def table(self, name: str) -> LakeTable | None:
+        """One of the tables that this writer has written."""
+        return self._tables.get(name)
+
+    def _append(self, connection: duckdb.DuckDBPyConnection, logged: Logged, version: int) -> int:
+        known = self._tables.get(logged.name)
+        if known is None or known.properties.get(LOG) != logged.identity:
+            if not _has_rows(connection, logged, 0):
+                return 0
+            known = self._tables[logged.name] = self._log_table(logged)
+        through = int(known.properties[THROUGH])
+        if not _has_rows(connection, logged, through):
+            return 0
+        self._lake.widen(known, logged.columns)
+        files = self._write(connection, logged, known, through, version)
+        properties = {THROUGH: str(version), LAYOUT: logged.layout}
+        known.commit(Change(added=files, properties=properties), epoch=self.epoch)
+        return sum(each.file_size_in_bytes for each in files)
+
+    def _log_table(self, logged: Logged) -> LakeTable:
+        """The table of a log; one of the same name and another identity is set aside."""
+        found = self._lake.table(logged.name)
+        if found is not None and found.properties.get(LOG) != logged.identity:
+            self._lake.rename(
+                logged.name, _aside_name(logged.name, found.properties.get(LOG, "before"))
+            )
+            found = None
+        if found is None:
+            found = self._lake.create(
+                logged.name,
+                logged.columns,
+                {
+                    LOG: logged.identity,
+                    LAYOUT: logged.layout,
+                    VERSION_COLUMN: logged.version,
+                    THROUGH: "0",
+                },
+            )
+        if found.epoch != self.epoch:
+            found.commit(Change(), epoch=self.epoch)
+        return found
+
+    def _write(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        logged: Logged,
+        table: LakeTable,
+        after: int,
+        through: int,
+    ) -> list[DataFile]:
+        target = Target(
+            self._lake.objects,
+            table.folder,
+            table.schema,
+            arrow_schema(table.schema, logged.columns),
+            logged.bounded,
+        )
+        columns = ", ".join(outward(column) for column in logged.columns)
+        version = quote(logged.version)
+        rows = connection.execute(
+            f"SELECT {columns} FROM {quote_table(logged.name)} "
+            f"WHERE {version} > ? AND {version} <= ?",
+            [after, through],
+        ).to_arrow_reader(_BATCH_ROWS)
+        return write_files(target, f"{after + 1:012d}-{through:012d}", rows)
+
+
+def _has_rows(connection: duckdb.DuckDBPyConnection, logged: Logged, after: int) -> bool:
+    return bool(
+        connection.execute(
+            f"SELECT 1 FROM {quote_table(logged.name)} WHERE {quote(logged.version)} > ? LIMIT 1",
+            [after],
+        ).fetchall()
+    )
+
+
+def _aside_name(name: str, identity: str) -> str:
+    return f"{name}__until_{identity[:12]}"
+
+
+def version_bounds(file: DataFile, schema: Schema, version: str) -> tuple[int, int]:
+    """The first and the last version whose rows a file holds."""
+    number = schema.find_field(version).field_id
+    first, last = file.lower_bounds[number], file.upper_bounds[number]
+    return int(from_bytes(LongType(), first)), int(from_bytes(LongType(), last))
+
+
+def _begins_after(file: DataFile, table: LakeTable, version: int) -> bool:
+    column = table.properties.get(VERSION_COLUMN)
+    return column is not None and version_bounds(file, table.schema, column)[0] > version
