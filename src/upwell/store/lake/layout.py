@@ -56,6 +56,7 @@ _DUCKDB_OF_ARROW = {
     pa.decimal128(20, 0): "DECIMAL(20,0)",
 }
 _TEXT = (StringType(), pa.string())
+_ARROW_OF_ICEBERG = dict([*_SIMPLE.values(), _TEXT])
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 #: Where Parquet keeps the number by which Iceberg knows a column.
 FIELD_ID = b"PARQUET:field_id"
@@ -94,6 +95,26 @@ def arrow_schema(schema: Schema, columns: Sequence[Column]) -> pa.Schema:
             for column in columns
         ]
     )
+
+
+def stored_schema(schema: Schema) -> pa.Schema:
+    """What the files of a table hold when they have all of its columns."""
+    return pa.schema(
+        [
+            pa.field(
+                field.name,
+                _arrow_type(field.field_type),
+                metadata={FIELD_ID: str(field.field_id).encode()},
+            )
+            for field in schema.fields
+        ]
+    )
+
+
+def _arrow_type(stored: IcebergType) -> pa.DataType:
+    if isinstance(stored, DecimalType):
+        return pa.decimal128(stored.precision, stored.scale)
+    return _ARROW_OF_ICEBERG[stored]
 
 
 def outward(column: Column) -> str:

@@ -8,10 +8,9 @@ are what files are chosen by, and a user's column may hold what no bound can say
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,9 +25,11 @@ from upwell.core.errors import IntegrityError
 from upwell.core.faults import reach
 from upwell.store.lake.objects import Objects
 
-#: A file is closed once it holds this much before compression.
-FILE_BYTES = 256 << 20
+#: A file is closed once it has this many bytes.
+FILE_BYTES = 128 << 20
+#: Rows are held until they fill a row group: this many, or this many bytes before compression.
 _ROW_GROUP_ROWS = 122_880
+_ROW_GROUP_BYTES = 64 << 20
 _NOT_PARTITIONED = Record()
 _DIGEST_CHARACTERS = 32
 
@@ -45,21 +46,37 @@ class Target:
     partition: Record = _NOT_PARTITIONED
 
 
-def write_files(target: Target, name: str, parts: Iterable[pa.RecordBatch]) -> list[DataFile]:
-    """Write the rows into as many files as it takes, none if there are none; durable on return."""
-    return [_write(target, name, rows) for rows in _chunks(target, parts)]
+def write_files(
+    target: Target, name: str, parts: Iterable[pa.RecordBatch], *, file_bytes: int = FILE_BYTES
+) -> list[DataFile]:
+    """Write the rows into as many files as it takes, none if there are none; durable on return.
+
+    One row group and one compressed file are in memory at a time.
+    """
+    files = []
+    writing = None
+    for rows in _row_groups(target, parts):
+        writing = writing or _Writing(target)
+        writing.add(rows)
+        if writing.size_bytes >= file_bytes:
+            files.append(writing.finish(name))
+            writing = None
+    if writing is not None:
+        files.append(writing.finish(name))
+    return files
 
 
-def _chunks(target: Target, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _row_groups(target: Target, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
-    size = 0
+    rows = size = 0
     for part in parts:
         if part.num_rows:
             held.append(part)
+            rows += part.num_rows
             size += part.nbytes
-        if size >= FILE_BYTES:
+        if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
             yield _alike(held, target.arrow)
-            held, size = [], 0
+            held, rows, size = [], 0, 0
     if held:
         yield _alike(held, target.arrow)
 
@@ -68,46 +85,74 @@ def _alike(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(parts).select(schema.names).cast(schema)
 
 
-def _write(target: Target, name: str, rows: pa.Table) -> DataFile:
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        target.arrow,
-        compression="zstd",
-        write_page_checksum=True,
-        store_schema=False,
-    ) as writer:
-        writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
-    data = sink.getvalue()
-    location = f"{target.folder}/{name}-{digest_of(data)}.parquet"
-    target.objects.write(location, memoryview(data))
-    reach("lake.file_written")
-    return DataFile.from_args(
-        content=DataFileContent.DATA,
-        file_path=location,
-        file_format=FileFormat.PARQUET,
-        partition=target.partition,
-        record_count=rows.num_rows,
-        file_size_in_bytes=data.size,
-        spec_id=0,
-        lower_bounds=_bounds(target, rows, "min"),
-        upper_bounds=_bounds(target, rows, "max"),
-    )
+class _Writing:
+    """A file that is being put together, in memory."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._sink = pa.BufferOutputStream()
+        self._rows = 0
+        self._least: dict[str, Any] = {}
+        self._greatest: dict[str, Any] = {}
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            target.arrow,
+            compression="zstd",
+            write_page_checksum=True,
+            store_schema=False,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self._sink.tell())
+
+    def add(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
+        self._rows += rows.num_rows
+        for name in self._target.bounded:
+            least, greatest = bounds_of(rows.column(name))
+            if least is not None:
+                self._least[name] = min(least, self._least.get(name, least))
+                self._greatest[name] = max(greatest, self._greatest.get(name, greatest))
+
+    def finish(self, name: str) -> DataFile:
+        self._writer.close()
+        data = self._sink.getvalue()
+        location = f"{self._target.folder}/{name}-{digest_of(data)}.parquet"
+        self._target.objects.write(location, memoryview(data))
+        reach("lake.file_written")
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=location,
+            file_format=FileFormat.PARQUET,
+            partition=self._target.partition,
+            record_count=self._rows,
+            file_size_in_bytes=data.size,
+            spec_id=0,
+            lower_bounds=self._encoded(self._least),
+            upper_bounds=self._encoded(self._greatest),
+        )
+
+    def _encoded(self, bounds: Mapping[str, Any]) -> dict[int, bytes]:
+        fields = {name: self._target.iceberg.find_field(name) for name in bounds}
+        return {
+            field.field_id: to_bytes(field.field_type, bounds[name])
+            for name, field in fields.items()
+            if isinstance(field.field_type, PrimitiveType)
+        }
 
 
-def _bounds(target: Target, rows: pa.Table, which: Literal["min", "max"]) -> dict[int, bytes]:
-    bounds = {}
-    for name in target.bounded:
-        field = target.iceberg.find_field(name)
-        bound = pc.min_max(rows.column(name))[which].as_py()
-        if bound is not None and isinstance(field.field_type, PrimitiveType):
-            bounds[field.field_id] = to_bytes(field.field_type, _plain(bound))
-    return bounds
+def bounds_of(column: pa.ChunkedArray) -> tuple[Any, Any]:
+    """Least and greatest value as Iceberg's conversions take them; None where all are NULL.
 
-
-def _plain(value: Any) -> Any:
-    """A value as Iceberg's conversions take it: times in microseconds since 1970."""
-    return int(value.timestamp() * 1_000_000) if isinstance(value, datetime) else value
+    Times are whole numbers in their own unit since 1970: as floating point numbers of seconds they
+    would be off by a microsecond.
+    """
+    both = pc.min_max(column)
+    least, greatest = (both[which] for which in ("min", "max"))
+    if pa.types.is_temporal(column.type):
+        return least.value, greatest.value
+    return least.as_py(), greatest.as_py()
 
 
 def digest_of(data: Any) -> str:

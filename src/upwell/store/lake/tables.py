@@ -32,6 +32,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import (
     Operation,
@@ -120,6 +121,11 @@ class LakeTable:
     def metadata_location(self) -> str:
         """The metadata file that describes the table as it stands."""
         return self._table.metadata_location
+
+    @property
+    def metadata(self) -> TableMetadata:
+        """What Iceberg says of it: its history, and where the files of that lie."""
+        return self._table.metadata
 
     @property
     def snapshots(self) -> Sequence[Snapshot]:
