@@ -1,4 +1,4 @@
-"""Servers that tests share: one of each PostgreSQL version for the whole session."""
+"""Servers that tests share: PostgreSQL in each version, and S3, once for the whole session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.lake import seaweed as s3
 from tests.torture_report import Report
 from upwell.core.errors import EnvironmentFault
 from upwell.demo.server import Server, embedded_binaries
@@ -62,6 +63,19 @@ def postgres_server(request: pytest.FixtureRequest) -> Server:
     """Each test that asks for this runs on both servers."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture(scope="session")
+def seaweed(open_folder: Path) -> Iterator[s3.Seaweed]:
+    """An S3 server with an Iceberg catalog. Whoever makes a lake takes a bucket of its own."""
+    program = s3.binary()
+    if program is None:
+        reason = "SeaweedFS is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with s3.serving(open_folder / "seaweed", program) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,28 +2,35 @@
 
 A lake in a folder keeps it in SQLite beside the data (the layout of Iceberg's JDBC catalog, so
 others can read it); a lake in a bucket uses an Iceberg REST catalog, which every engine can share.
+
+Whatever pyiceberg and its libraries raise leaves as an error of ours. No error names a secret.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import pydantic
 import requests
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
     AuthorizationExpiredError,
+    BadRequestError,
     ForbiddenError,
     NoSuchNamespaceError,
     NoSuchTableError,
     OAuthError,
     RESTError,
     UnauthorizedError,
+    ValidationError,
 )
 
-from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError
+from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable, UpwellError
 from upwell.store.lake import files
 
 CATALOG_FILE = "catalog.db"
@@ -31,17 +38,74 @@ NAME = "upwell"
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request to a bucket or a catalog may take, and how long it is tried again."""
+
+    connect_seconds: float = 5.0
+    request_seconds: float = 60.0
+    retry_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
-    """How a bucket and its catalog are reached; secrets are never shown."""
+    """How a bucket and its catalog are reached; secrets are never shown.
+
+    ``warehouse`` is what the catalog calls the place of the lake; that is the bucket's name where
+    nothing else is said.
+    """
 
     catalog: str = ""
     endpoint: str = ""
     region: str = ""
     access_key: str = ""
     secret_key: str = ""
+    warehouse: str = ""
+    patience: Patience = Patience()
 
     def __repr__(self) -> str:
-        return f"Access(catalog={self.catalog!r}, endpoint={self.endpoint!r})"
+        return f"Access(catalog={shown(self.catalog)!r}, endpoint={shown(self.endpoint)!r})"
+
+
+def shown(address: str) -> str:
+    """An address as people may see it: without the name and password that it may hold."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+_PLAIN = re.compile(r"(?!x_)[a-z0-9]([a-z0-9_]*[a-z0-9])?")
+_ESCAPED = re.compile(r"x_(.+)_x")
+_CODE = re.compile(r"_(_|(?:[0-9a-f]{1,5}|10[0-9a-f]{4})_)")
+
+
+def catalog_name(name: str) -> str:
+    """A schema's or a table's name in SQL as catalogs take it: ``Sum`` is ``x__53_um_x``.
+
+    Many take only small letters, digits and, between these, the underscore. A name of another kind
+    stands between ``x_`` and ``_x``; in it each other character is its code between underscores,
+    and an underscore is two.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    return "x_" + re.sub(r"[^a-z0-9]", lambda found: _code(found[0]), name) + "_x"
+
+
+def sql_name(name: str) -> str:
+    """The name in SQL of what a catalog names so."""
+    escaped = _ESCAPED.fullmatch(name)
+    if escaped is None:
+        return name
+    return _CODE.sub(
+        lambda found: "_" if found[1] == "_" else chr(int(found[1][:-1], 16)), escaped[1]
+    )
+
+
+def _code(character: str) -> str:
+    return "__" if character == "_" else f"_{ord(character):x}_"
+
+
+# ── the two kinds ────────────────────────────────────────────────────────────────────────────────
 
 
 def folder_catalog(folder: Path, root: str) -> Catalog:
@@ -59,21 +123,10 @@ def folder_catalog(folder: Path, root: str) -> Catalog:
         )
 
 
-def rest_catalog(access: Access, warehouse: str) -> Catalog:
-    """An Iceberg REST catalog."""
-    from pyiceberg.catalog.rest import RestCatalog  # noqa: PLC0415 - as above
+# ── what goes wrong ──────────────────────────────────────────────────────────────────────────────
 
-    credential = f"{access.access_key}:{access.secret_key}" if access.access_key else ""
-    with catalog_faults("opening the catalog", access.catalog):
-        return RestCatalog(
-            NAME,
-            **{
-                "uri": access.catalog,
-                "warehouse": warehouse,
-                "py-io-impl": files.NAME,
-                **({"credential": credential} if credential else {}),
-            },
-        )
+_DENIED = (UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError)
+_AWAY = (RESTError, requests.RequestException, TimeoutError, ConnectionError)
 
 
 @contextmanager
@@ -81,32 +134,76 @@ def catalog_faults(doing: str, where: str = "") -> Iterator[None]:
     """What pyiceberg and its libraries raise, as errors of ours."""
     try:
         yield
-    except (UpwellError, NoSuchTableError, NoSuchNamespaceError):
+    except UpwellError:
         raise
-    except (
-        UnauthorizedError,
-        ForbiddenError,
-        OAuthError,
-        AuthorizationExpiredError,
-    ) as error:
-        raise EnvironmentFault(
-            "lake_denied",
-            f"The lake, {doing}: it was denied ({error}).",
-            where=where,
-            next_step="See that the lake's key and secret hold and may do this.",
-        ) from error
-    except (RESTError, requests.RequestException, TimeoutError, ConnectionError) as error:
-        raise Unavailable(
-            "lake_unavailable",
-            f"The lake, {doing}: {_first_line(error)}",
-            where=where,
-            next_step="Nothing is lost; it is tried again.",
-        ) from error
     except Exception as error:
-        name = type(error).__module__
-        if name.startswith("sqlalchemy"):
-            raise _of_sqlite(error, doing, where) from error
-        raise
+        if (named := as_ours(error, doing, where)) is None:
+            raise
+        raise named from error
+
+
+def as_ours(error: Exception, doing: str, where: str) -> UpwellError | None:
+    """The error of ours that ``error`` is; None where it is one of the program itself."""
+    what = f"The lake, {doing}"
+    match error:
+        case _ if isinstance(error, _DENIED):
+            return EnvironmentFault(
+                "lake_denied",
+                f"{what}: the catalog denied it ({_first_line(error)}).",
+                where=where,
+                next_step="See that the lake's access_key and secret_key hold, and that they may "
+                "do this.",
+            )
+        case NoSuchNamespaceError():
+            return EnvironmentFault(
+                "lake_warehouse_missing",
+                f"{what}: the catalog has no such place ({_first_line(error)}).",
+                where=where,
+                next_step="Make the warehouse (the bucket, where the catalog owns buckets), and "
+                "see that the lake's key may look into it.",
+            )
+        case NoSuchTableError():
+            return IntegrityError(
+                "lake_table_missing",
+                f"{what}: a table that was there is gone ({_first_line(error)}).",
+                where=where,
+                next_step="See who else writes to this catalog; Upwell reads anew what is lost.",
+            )
+        case BadRequestError() | NotImplementedError():
+            return EnvironmentFault(
+                "lake_catalog_unfit",
+                f"{what}: the catalog does not do that ({_first_line(error)}).",
+                where=where,
+                next_step="Use a catalog that takes Iceberg tables at addresses of their own, "
+                "renames them, and sets properties in a commit.",
+            )
+        case ValidationError():
+            return IntegrityError(
+                "lake_metadata_damaged",
+                f"{what}: a metadata file holds what no metadata file holds "
+                f"({_first_line(error)}).",
+                where=where,
+                next_step="Run `upwell scrub`: it tells what is damaged and repairs what can be.",
+            )
+        case pydantic.ValidationError():
+            return Unavailable(
+                "lake_catalog_unclear",
+                f"{what}: what the catalog answered cannot be read ({_first_line(error)}).",
+                where=where,
+                next_step="It is tried again. If it stays so, see that the address is that of an "
+                "Iceberg REST catalog.",
+            )
+        case _ if isinstance(error, _AWAY):
+            return Unavailable(
+                "lake_unavailable",
+                f"{what}: {_first_line(error)}",
+                where=where,
+                next_step="Nothing is lost; it is tried again.",
+            )
+        case _ if type(error).__module__.startswith("sqlalchemy"):
+            return _of_sqlite(error, doing, where)
+        case _:
+            return None
 
 
 def _of_sqlite(error: Exception, doing: str, where: str) -> UpwellError:

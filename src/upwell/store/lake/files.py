@@ -3,15 +3,20 @@
 Metadata files are small: each is held in memory as a whole, between reading or writing and the
 place where it lies. pyiceberg makes a ``LakeFiles`` by name, so the objects it goes to are found by
 the address of the lake that they belong to.
+
+Files that we name ourselves are named by their content (``Named``), so that a damaged one is known
+when it is read. Those that a catalog names, the table's own metadata, are not.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from types import TracebackType
 
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 
+from upwell.store.lake.digests import identity_of
 from upwell.store.lake.objects import Objects
 
 #: What pyiceberg's property ``py-io-impl`` must say.
@@ -72,7 +77,39 @@ class _Output(OutputFile):
     def create(self, overwrite: bool = False) -> OutputStream:
         if not overwrite and self.exists():
             raise FileExistsError(self.location)
-        return _Writing(self.location)
+        return _Writing(self._write)
+
+    def _write(self, data: memoryview) -> None:
+        _objects_of(self.location).write(self.location, data)
+
+
+class Named(OutputFile):
+    """A file of which only the folder and the ends of its name are known before it is written.
+
+    ``location`` and ``len`` tell of it once it is closed.
+    """
+
+    def __init__(self, folder: str, before: str, after: str) -> None:
+        super().__init__(folder)
+        self._folder, self._before, self._after = folder, before, after
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def exists(self) -> bool:
+        return False  # none of its name: it has none yet
+
+    def to_input_file(self) -> InputFile:
+        return _Input(self.location)
+
+    def create(self, overwrite: bool = False) -> OutputStream:  # noqa: ARG002 - none is there
+        return _Writing(self._write)
+
+    def _write(self, data: memoryview) -> None:
+        self._location = f"{self._folder}/{self._before}{identity_of(data)}{self._after}"
+        self._size = len(data)
+        _objects_of(self._location).write(self._location, data)
 
 
 class _Reading(io.BytesIO):
@@ -83,9 +120,9 @@ class _Reading(io.BytesIO):
 class _Writing(io.BytesIO):
     """Nothing is there before all is there: what is abandoned leaves nothing."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, write: Callable[[memoryview], None]) -> None:
         super().__init__()
-        self._location = location
+        self._write = write
 
     def __exit__(
         self,
@@ -101,7 +138,7 @@ class _Writing(io.BytesIO):
         if not self.closed:
             data = self.getbuffer()
             try:
-                _objects_of(self._location).write(self._location, data)
+                self._write(data)
             finally:
                 data.release()
                 super().close()

@@ -4,6 +4,9 @@ Files are written whole and never changed. A file that ``write`` returned from i
 folder it was fsynced, and its name with it. A failing fsync ends the process at once, because the
 kernel may have dropped what was to be written and would say nothing the second time.
 
+What ``read`` returns is what was written: a file whose name tells its content (``digests.py``) is
+checked, and read once more if it differs, since it may have suffered on the way.
+
 Locations are full addresses, as Iceberg's metadata names them: ``file:///…`` or ``s3://bucket/…``.
 """
 
@@ -17,15 +20,19 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote as percent_encoded
 from urllib.parse import unquote, urlsplit
 
 from upwell.core.errors import EnvironmentFault, IntegrityError
 from upwell.core.faults import reach
+from upwell.store.lake.digests import is_as_named
 
 #: Exit code of a process that could not make a file durable. Its supervisor starts it again.
 FSYNC_FAILED = 70
 #: Begins the names of files that are being written; what a crash leaves of them is swept.
 UNFINISHED = ".unfinished-"
+#: What stays as it is in an address: a file is listed under the address it was written to.
+_AS_THEY_ARE = "/=+,:@&$!*'()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Objects(Protocol):
         ...
 
     def read(self, location: str) -> bytes:
-        """A whole file. Raises IntegrityError where it is missing."""
+        """A whole file. Raises IntegrityError where it is missing or damaged."""
         ...
 
     def write(self, location: str, data: bytes | memoryview) -> None:
@@ -83,6 +90,31 @@ def missing(location: str) -> IntegrityError:
     )
 
 
+def own_file(root: str, name: str) -> str:
+    """Where a file lies that is Upwell's own and no table's.
+
+    It looks like one of a table: a catalog that owns its bucket (S3 Tables, SeaweedFS) lets nothing
+    be written beside tables, and asks that what has no ending lie in a folder ``data``.
+    """
+    return f"{root}/upwell/data/{name}"
+
+
+def as_written(location: str, read: Callable[[str], bytes]) -> bytes:
+    """A whole file, which is what its name says was written, if its name says that."""
+    data = read(location)
+    if is_as_named(location, data):
+        return data
+    data = read(location)
+    if is_as_named(location, data):
+        return data
+    raise IntegrityError(
+        "lake_file_damaged",
+        "Reading the lake: a file is damaged: its content is not what its name says was written.",
+        where=location,
+        next_step="Run `upwell scrub`: it tells what the file held and repairs what can be.",
+    )
+
+
 class Folder:
     """Files in a folder of this machine."""
 
@@ -96,6 +128,9 @@ class Folder:
         return self._root.as_uri()
 
     def read(self, location: str) -> bytes:
+        return as_written(location, self._read)
+
+    def _read(self, location: str) -> bytes:
         with _faults_named("reading", location):
             try:
                 return path_of(location).read_bytes()
@@ -129,11 +164,13 @@ class Folder:
             return None
 
     def list(self, below: str) -> Iterator[Stored]:
-        for folder, _, names in os.walk(path_of(below)):
+        base = path_of(below)
+        for folder, _, names in os.walk(base):
             for name in names:
                 path = Path(folder) / name
+                encoded = percent_encoded(path.relative_to(base).as_posix(), _AS_THEY_ARE)
                 try:
-                    yield Stored(path.as_uri(), path.stat().st_size)
+                    yield Stored(f"{below}/{encoded}", path.stat().st_size)
                 except FileNotFoundError:
                     continue  # it went while we looked
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -51,9 +52,10 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError
+from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable, UpwellError
 from upwell.core.faults import reach
-from upwell.store.lake.catalog import catalog_faults
+from upwell.store.lake.catalog import as_ours, catalog_faults
+from upwell.store.lake.files import Named
 
 log = structlog.get_logger(__name__)
 
@@ -158,12 +160,17 @@ class LakeTable:
     def _read_manifests(self) -> None:
         snapshot = self._table.metadata.current_snapshot()
         known = {manifest.file.manifest_path: manifest for manifest in self._manifests}
-        files = snapshot.manifests(self._io) if snapshot else []
+        files: Sequence[ManifestFile] = []
+        if snapshot is not None:
+            with _decoding(snapshot.manifest_list):
+                files = snapshot.manifests(self._io)
         self._manifests = [
-            known.get(file.manifest_path)
-            or _Manifest(file, file.fetch_manifest_entry(self._io, discard_deleted=True))
-            for file in files
+            known.get(file.manifest_path) or self._read_manifest(file) for file in files
         ]
+
+    def _read_manifest(self, file: ManifestFile) -> _Manifest:
+        with _decoding(file.manifest_path):
+            return _Manifest(file, file.fetch_manifest_entry(self._io, discard_deleted=True))
 
     @property
     def _io(self) -> FileIO:
@@ -219,21 +226,19 @@ class LakeTable:
             return
         if self.epoch != epoch:
             raise overtaken(self.name, self.epoch, epoch) from error
-        if isinstance(error, CommitFailedException):
-            why = "the table had changed meanwhile"
-        else:
-            why = str(error)
-        raise Unavailable(
+        named = None
+        if not isinstance(error, CommitFailedException):
+            named = as_ours(error, f"committing to {self.name}", self.location)
+        raise named or Unavailable(
             "lake_commit_failed",
-            f"Committing to {self.name} in the lake: {why}.",
-            where=self._table.metadata.location,
+            f"Committing to {self.name} in the lake: it was not done ({error}).",
+            where=self.location,
             next_step="Nothing is lost; it is tried again.",
         ) from error
 
     def _write_snapshot(self, change: Change) -> tuple[Snapshot, list[_Manifest]]:
         metadata = self._table.metadata
         snapshot_id, number = metadata.new_snapshot_id(), metadata.next_sequence_number()
-        written = uuid.uuid4()
         removed = set(change.removed)
         touched = [
             manifest
@@ -254,15 +259,11 @@ class LakeTable:
             )
         manifests = kept
         if change.added or entries:
-            location = f"{metadata.location}/metadata/{written}-m0.avro"
-            manifests = [
-                *kept,
-                self._write_manifest(location, snapshot_id, change.added, stay, gone),
-            ]
-        list_location = f"{metadata.location}/metadata/snap-{snapshot_id}-0-{written}.avro"
+            manifests = [*kept, self._write_manifest(snapshot_id, change.added, stay, gone)]
+        listed = Named(f"{metadata.location}/metadata", f"snap-{snapshot_id}-0-", ".avro")
         with write_manifest_list(
             format_version=metadata.format_version,
-            output_file=self._io.new_output(list_location),
+            output_file=listed,
             snapshot_id=snapshot_id,
             parent_snapshot_id=self.snapshot_id,
             sequence_number=number,
@@ -275,7 +276,7 @@ class LakeTable:
             parent_snapshot_id=self.snapshot_id,
             sequence_number=number,
             timestamp_ms=max(time.time_ns() // 1_000_000, metadata.last_updated_ms),
-            manifest_list=list_location,
+            manifest_list=listed.location,
             summary=self._summary(change, [entry.data_file for entry in gone]),
             schema_id=metadata.current_schema_id,
         )
@@ -283,7 +284,6 @@ class LakeTable:
 
     def _write_manifest(
         self,
-        location: str,
         snapshot_id: int,
         added: Sequence[DataFile],
         stay: Sequence[ManifestEntry],
@@ -301,7 +301,7 @@ class LakeTable:
             format_version=metadata.format_version,
             spec=metadata.spec(),
             schema=metadata.schema(),
-            output_file=self._io.new_output(location),
+            output_file=Named(f"{metadata.location}/metadata", "", "-m0.avro"),
             snapshot_id=snapshot_id,
             avro_compression=_CODEC,
         ) as writer:
@@ -332,6 +332,22 @@ class LakeTable:
             Summary(operation, **collector.build()),
             previous.summary if previous is not None else None,
         )
+
+
+@contextmanager
+def _decoding(location: str) -> Iterator[None]:
+    """Whatever a decoder raises over a damaged file, as one error that names the file."""
+    try:
+        yield
+    except UpwellError:
+        raise
+    except Exception as error:
+        raise IntegrityError(
+            "lake_metadata_damaged",
+            f"Reading the lake: a metadata file cannot be read ({type(error).__name__}: {error}).",
+            where=location,
+            next_step="Run `upwell scrub`: it tells what is damaged and repairs what can be.",
+        ) from error
 
 
 def overtaken(name: str, epoch: int, ours: int) -> OvertakenError:
