@@ -75,9 +75,9 @@ class Bucket:
         return location.removeprefix(f"s3://{self._name}/")
 
     def read(self, location: str) -> bytes:
-        return as_written(location, self._read)
+        return as_written(location, self.read_unchecked)
 
-    def _read(self, location: str) -> bytes:
+    def read_unchecked(self, location: str) -> bytes:
         with _faults_named("reading", location):
             try:
                 return bytes(obstore.get(self._store, self._key(location)).bytes())

@@ -59,6 +59,10 @@ class Objects(Protocol):
         """A whole file. Raises IntegrityError where it is missing or damaged."""
         ...
 
+    def read_unchecked(self, location: str) -> bytes:
+        """As ``read``, whatever is in it: for looking at what is damaged."""
+        ...
+
     def write(self, location: str, data: bytes | memoryview) -> None:
         """Make a file of a new name; durable on return."""
         ...
@@ -128,9 +132,9 @@ class Folder:
         return self._root.as_uri()
 
     def read(self, location: str) -> bytes:
-        return as_written(location, self._read)
+        return as_written(location, self.read_unchecked)
 
-    def _read(self, location: str) -> bytes:
+    def read_unchecked(self, location: str) -> bytes:
         with _faults_named("reading", location):
             try:
                 return path_of(location).read_bytes()

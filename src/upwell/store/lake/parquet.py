@@ -7,7 +7,6 @@ are what files are chosen by, and a user's column may hold what no bound can say
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from pyiceberg.types import PrimitiveType
 
 from upwell.core.errors import IntegrityError
 from upwell.core.faults import reach
+from upwell.store.lake.digests import digest_of, is_as_named
 from upwell.store.lake.objects import Objects
 
 #: A file is closed once it has this many bytes.
@@ -31,7 +31,6 @@ FILE_BYTES = 128 << 20
 _ROW_GROUP_ROWS = 122_880
 _ROW_GROUP_BYTES = 64 << 20
 _NOT_PARTITIONED = Record()
-_DIGEST_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +154,11 @@ def bounds_of(column: pa.ChunkedArray) -> tuple[Any, Any]:
     return least.as_py(), greatest.as_py()
 
 
-def digest_of(data: Any) -> str:
-    """The part of a file's name that tells its content."""
-    return hashlib.sha256(data).hexdigest()[:_DIGEST_CHARACTERS]
-
-
 def check(location: str, data: bytes, size_bytes: int) -> None:
     """Raises IntegrityError where a file is not what was written."""
     if len(data) != size_bytes:
         raise damaged(location, f"it has {len(data)} bytes, {size_bytes} were written")
-    if digest_of(data) != location.removesuffix(".parquet")[-_DIGEST_CHARACTERS:]:
+    if not is_as_named(location, data):
         raise damaged(location, "its content is not what its name says was written")
 
 
