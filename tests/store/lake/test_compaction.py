@@ -122,8 +122,9 @@ def test_a_refused_commit_leaves_the_table_as_it_was(tmp_path: Path) -> None:
         compact(rounds.lake.objects, stale, through=6, epoch=rounds.writer.epoch, tiers=SMALL)
     assert rows_in(rounds.lake, stale) == rounds.logged()
     LakeWriter(rounds.lake, "shop").take_over()
-    with pytest.raises(OvertakenError):
-        compact_all(rounds)
+    for _ in range(2):  # what was refused has seen the newer state since, and is refused again
+        with pytest.raises(OvertakenError):
+            compact_all(rounds)
     assert rows_in(rounds.lake, rounds.table()) == rounds.logged()
 
 

@@ -184,6 +184,8 @@ class LakeTable:
         Raises OvertakenError where another epoch has written, Unavailable where it was not done
         and may be tried again, from the state that the table then shows.
         """
+        if self.epoch > epoch:  # loaded since: its snapshot is no longer what keeps us out
+            raise overtaken(self.name, self.epoch, epoch)
         mark = uuid.uuid4().hex
         properties = {**(change.properties or {}), _MARK: mark, EPOCH: str(epoch)}
         try:
@@ -224,7 +226,7 @@ class LakeTable:
         self.refresh()
         if self.properties.get(_MARK) == mark:
             return
-        if self.epoch != epoch:
+        if self.epoch > epoch:
             raise overtaken(self.name, self.epoch, epoch) from error
         named = None
         if not isinstance(error, CommitFailedException):
