@@ -18,9 +18,7 @@ from urllib.parse import urlsplit
 
 _CHUNK = 65_536
 _METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
-_BUSY = (
-    b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-)
+_REFUSAL = "HTTP/1.1 {} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Kind(Enum):
@@ -34,7 +32,7 @@ class Kind(Enum):
     BLACKHOLE = "nothing ever comes back, and nothing reaches the server"
     LOST = "the server does it, and the answer never comes"
     HELD = "the server gets it only after `release`"
-    BUSY = "the answer is 503, and nothing reaches the server"
+    REFUSED = "the answer is `status`, and nothing reaches the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Disturbance:
     after: int = 0
     seconds: float = 0.0
     rate: int = 1_000
+    status: int = 503
 
 
 class Line:
@@ -112,6 +111,8 @@ class Line:
         with self._guard:
             self._open -= set(ended)
         for each in ended:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RD)  # else it would stay open while somebody reads it
             each.close()
 
     def strike(self, first_line: str) -> Disturbance | None:
@@ -149,8 +150,8 @@ class _Connection:
                 match self._now.kind if self._now else None:
                     case Kind.BLACKHOLE:
                         continue
-                    case Kind.BUSY:
-                        self._client.sendall(_BUSY)
+                    case Kind.REFUSED if self._now:
+                        self._client.sendall(_REFUSAL.format(self._now.status).encode())
                         self._client.shutdown(socket.SHUT_WR)
                         while self._client.recv(_CHUNK):
                             pass
@@ -195,8 +196,8 @@ class _Connection:
                 time.sleep(disturbance.seconds)
             case Kind.SLOW if disturbance:
                 for at in range(0, len(data), _STEP):
-                    self._client.sendall(data[at : at + _STEP])
                     time.sleep(_STEP / disturbance.rate)
+                    self._client.sendall(data[at : at + _STEP])
                 return True
         self._client.sendall(data)
         return True

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
@@ -25,7 +25,7 @@ import requests
 from upwell.store.lake.catalog import Access
 
 #: So many lakes can be made: the catalog holds one set of tables a bucket.
-_BUCKETS = 60
+_BUCKETS = 300
 KEY, SECRET = "lakekey", "lake-secret-of-the-owner"
 READER_KEY, READER_SECRET = "readkey", "lake-secret-of-the-reader"
 _START_SECONDS = 30.0
@@ -57,6 +57,12 @@ class Seaweed:
             f"{self.filer}/buckets/{bucket}", params={"recursive": "true"}, timeout=10
         ).raise_for_status()
 
+    def through(self, *, endpoint: str = "", catalog: str = "") -> Access:
+        """As ``access``, but by other lines to the same server."""
+        return replace(
+            self.access, endpoint=endpoint or self.endpoint, catalog=catalog or self.catalog
+        )
+
     @property
     def reader(self) -> Access:
         """As somebody who may only look."""
@@ -85,7 +91,7 @@ def serving(folder: Path, program: Path) -> Iterator[Seaweed]:
     parts = ("master", "volume", "filer", "s3", "admin")
     named = [f"{part}.port" for part in parts] + [f"{part}.port.grpc" for part in parts]
     ports = dict(zip([*named, "s3.port.iceberg"], _free_ports(len(named) + 1), strict=True))
-    buckets = [f"lake-{number:02}" for number in range(_BUCKETS)]
+    buckets = [f"lake-{number:03}" for number in range(_BUCKETS)]
     command = [
         str(program),
         "-logtostderr=true",
