@@ -176,21 +176,21 @@ def test_what_fails_to_commit_is_never_acknowledged(tmp_path: Path) -> None:
 
 
 class Failing:
-    """A connection whose n-th statement, commit included, fails."""
+    """A connection of which, once ``allowed`` is set, the n-th statement fails, commit included."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, allowed: int) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._left = allowed
+        self.allowed = -1
         self.is_spent = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._connection, name)
         if name not in {"execute", "executemany", "begin", "commit", "register"}:
             return found
-        if self._left == 0:
+        if self.allowed == 0:
             self.is_spent = True
             raise MemoryError(f"at {name}")
-        self._left -= 1
+        self.allowed -= 1
         return found
 
 
@@ -198,9 +198,10 @@ def crash_at(path: Path, statement: int, batch: SourceBatch) -> bool:
     """Take a batch in, with the given statement failing; whether it came to that."""
     store = open_store(path)
     whole = store.writer
-    engine, _ = make_engine(store, MemorySource("shop", [(ORDERS, orders())], [batch]))
-    failing = Failing(whole, statement)
+    failing = Failing(whole)
     store.writer = failing  # type: ignore[assignment]  # stands in for the connection
+    engine, _ = make_engine(store, MemorySource("shop", [(ORDERS, orders())], [batch]))
+    failing.allowed = statement
     stop = threading.Event()
     following = engine.followings[0]
     following.stream = following.source.stream(following.position)

@@ -16,7 +16,7 @@ from benchmarks.ecommerce.changes import batch_of
 from benchmarks.ecommerce.shop import LAYOUTS, TABLES, ZONE, read_models
 from upwell.core.protocols import Operation, TableChanges
 from upwell.core.sql import quote_table
-from upwell.ingest.apply import apply_batch
+from upwell.ingest.apply import Ingest
 from upwell.ingest.tables import create
 from upwell.store import ledger
 from upwell.store.hot import HotStore
@@ -30,6 +30,7 @@ class Contender:
     def __init__(self, folder: Path) -> None:
         self._store = HotStore(folder / "hot.duckdb", zone=ZONE)
         self._plan = plan_models(read_models(("fact", "hourly")), TABLES)
+        self._ingest = Ingest(self._store.writer, LAYOUTS)
         self._refresher = Refresher(self._store.writer, self._plan)
         self._version = 0
         self._deltas: dict[str, pa.Table] = {}
@@ -52,7 +53,7 @@ class Contender:
         self._version += 1
         batch = batch_of(*_table_changes(changes), number=self._version)
         self._store.writer.begin()
-        self._deltas = apply_batch(self._store.writer, batch, self._version, LAYOUTS)
+        self._deltas = self._ingest.apply(batch, self._version)
         progress = ledger.SourceProgress(batch.position, batch.complete_through_us)
         ledger.append(self._store.writer, self._version, self._version, {"shop": progress})
 

@@ -17,7 +17,7 @@ from benchmarks.ecommerce.shop import LAYOUTS, TABLES
 from benchmarks.ecommerce.statements import Announced, Statement, Watched
 from upwell.core.protocols import SourceBatch
 from upwell.core.sql import literal
-from upwell.ingest.apply import apply_batch
+from upwell.ingest.apply import Ingest
 from upwell.project.values import Model
 from upwell.store import ledger
 from upwell.store.hot import HotStore
@@ -74,6 +74,7 @@ class Trial:
         with self._at_its_best(), store.transaction() as connection:
             build(connection, self.plan, names, 0)
         store.checkpoint()
+        self._ingest = Ingest(store.writer, LAYOUTS)
         self._watched = Watched(store.writer)
         told = replace(self.plan, models=Announced.to(self._watched.begin, self.plan.models))
         self._refresher = Refresher(self._watched, told)  # type: ignore[arg-type]  # notes, and passes on
@@ -84,7 +85,7 @@ class Trial:
         self._watched.reset()
         cpu, begun = time.process_time(), time.perf_counter()
         with self._store.transaction() as connection:
-            deltas = apply_batch(connection, batch, self._version, LAYOUTS)
+            deltas = self._ingest.apply(batch, self._version)
             models_cpu, taken_in = time.process_time(), time.perf_counter()
             changed = self._refresher.apply(deltas, self._version)
             models_cpu, refreshed = time.process_time() - models_cpu, time.perf_counter()

@@ -39,7 +39,7 @@ from upwell.core.protocols import (
 )
 from upwell.core.schema import TableSchema
 from upwell.feed.hub import FeedHub
-from upwell.ingest.apply import apply_batch
+from upwell.ingest.apply import Ingest
 from upwell.ingest.tables import merged_layout, widen
 from upwell.store import ledger
 from upwell.store.hot import HotStore
@@ -107,6 +107,7 @@ class Engine:
         self._followings = followings
         self._refresher = refresher
         self._layouts = layouts
+        self._ingest = Ingest(store.writer, layouts)
         self._clock = clock
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._trimmed_at = 0.0
@@ -239,7 +240,7 @@ class Engine:
         )
         announce = partial(self._hub.publish, end, deltas)
         with self._store.transaction(announce) as connection:
-            deltas |= apply_batch(connection, batch, version, self._layouts)
+            deltas |= self._ingest.apply(batch, version)
             deltas |= self._refresher.apply(deltas, logical_time_us)
             progress = ledger.SourceProgress(
                 batch.position, following.complete_through_us, len(batch.transactions), changes

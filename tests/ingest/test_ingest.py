@@ -16,7 +16,7 @@ from upwell.core.protocols import Operation, Refusal, TableChanges
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
 from upwell.ingest import tables
-from upwell.ingest.apply import apply_batch
+from upwell.ingest.apply import Ingest
 from upwell.ingest.load import load_snapshot
 from upwell.store import ledger
 from upwell.testing import MemorySource, changed_rows, one_transaction
@@ -73,7 +73,7 @@ def take(
     connection: duckdb.DuckDBPyConnection, change: TableChanges, layout: TableSchema = ORDERS
 ) -> dict[str, pa.Table]:
     batch = one_transaction("7", change, committed_at_us=0)
-    return apply_batch(connection, batch, 2, {layout.name: layout})
+    return Ingest(connection, {layout.name: layout}).apply(batch, 2)
 
 
 # ── layouts ──────────────────────────────────────────────────────────────────────────────────────
@@ -194,10 +194,11 @@ def test_a_change_that_leaves_out_values_of_a_refused_row_is_held_back_too(
     assert current(connection) == [(2, "b"), (5, "whole")]
 
 
+@pytest.mark.parametrize("operation", [Operation.INSERT, Operation.UPDATE])
 def test_left_out_values_of_a_row_nobody_knows_are_never_invented(
-    connection: duckdb.DuckDBPyConnection,
+    connection: duckdb.DuckDBPyConnection, operation: Operation
 ) -> None:
-    change = leaving_out(changed_rows(ORDERS, rows((1, None)), Operation.UPDATE), [True])
+    change = leaving_out(changed_rows(ORDERS, rows((1, None)), operation), [True])
     with pytest.raises(IntegrityError) as caught:
         take(connection, change)
     assert caught.value.code == "before_image_missing"
@@ -266,6 +267,61 @@ def test_keys_at_infinity_and_before_christ_are_described_in_quarantine(
         "at=infinity, day=0222-09-04 (BC)",
         "at=1970-01-01 00:00:00, day=1970-01-01",
     ]
+
+
+# ── keys that are equal and not the same ────────────────────────────────────────────────────────
+
+NAN = float("nan")
+READINGS = TableSchema("shop.readings", (Column("x", "DOUBLE"), NOTE), ("x",))
+
+
+def readings(*values: tuple[float, str | None]) -> pa.Table:
+    numbers, notes = zip(*values, strict=True)
+    return pa.table({"x": numbers, "note": pa.array(notes, pa.string())})
+
+
+def test_a_row_is_found_under_any_zero_and_any_nan(connection: duckdb.DuckDBPyConnection) -> None:
+    tables.create(connection, READINGS)
+    take(connection, changed_rows(READINGS, readings((-0.0, "zero"), (NAN, "none"))), READINGS)
+    both = changed_rows(READINGS, readings((0.0, None), (-NAN, None)), Operation.UPDATE)
+    take(connection, leaving_out(both, [True, True]), READINGS)
+    found = connection.execute("FROM shop.readings ORDER BY x").fetchall()
+    assert [note for _, note in found] == ["zero", "none"]
+    moved = dataclasses.replace(
+        changed_rows(READINGS, readings((1.0, None), (-0.0, "gone")), Operation.UPDATE),
+        operations=np.array([Operation.UPDATE, Operation.DELETE], np.int8),
+        old_key_rows=np.array([0]),
+        old_keys=readings((NAN, None)).select(["x"]),
+    )
+    take(connection, leaving_out(moved, [True, False]), READINGS)
+    assert connection.execute("FROM shop.readings").fetchall() == [(1.0, "none")]
+    log = "SELECT x, sum(_weight) AS n FROM shop.readings__log GROUP BY x HAVING n <> 0"
+    assert connection.execute(log).fetchall() == [(1.0, 1)]
+
+
+def test_a_row_that_moves_where_another_stands_takes_its_own_values_along(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    take(connection, changed_rows(ORDERS, rows((1, "target"), (2, "own"))))
+    moved = dataclasses.replace(
+        changed_rows(ORDERS, rows((1, None)), Operation.UPDATE),
+        old_key_rows=np.array([0]),
+        old_keys=rows((2, None)).select(["id"]),
+    )
+    deltas = take(connection, leaving_out(moved, [True]))
+    assert current(connection) == [(1, "own")]
+    assert summed(connection) == current(connection)
+    assert sorted(zip(*deltas[ORDERS.name].to_pydict().values(), strict=True)) == [
+        (1, "own", 1),
+        (1, "target", -1),
+        (2, "own", -1),
+    ]
+
+
+def test_new_rows_that_share_a_key_are_one_row(connection: duckdb.DuckDBPyConnection) -> None:
+    take(connection, changed_rows(ORDERS, rows((1, "a"), (2, "b"), (1, "c"))))
+    assert current(connection) == [(1, "c"), (2, "b")]
+    assert summed(connection) == current(connection)
 
 
 # ── names of columns ─────────────────────────────────────────────────────────────────────────────

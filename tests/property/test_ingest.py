@@ -38,7 +38,7 @@ from upwell.core.protocols import (
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect, quote_table
 from upwell.ingest import tables
-from upwell.ingest.apply import apply_batch
+from upwell.ingest.apply import Ingest
 from upwell.store import ledger
 
 Row = tuple[Any, ...]
@@ -65,6 +65,7 @@ VALUES: dict[str, tuple[Sequence[Any], pa.DataType]] = {
     "DATE": ((dt.date(2026, 3, 29), dt.date(1969, 12, 31)), pa.date32()),
     "TIMESTAMP": ((NOON.replace(tzinfo=None), dt.datetime(1899, 1, 1)), pa.timestamp("us")),  # noqa: DTZ001 - a stored type without a zone
     "TIMESTAMPTZ": ((NOON, NOON - dt.timedelta(days=9000)), pa.timestamp("us", "UTC")),
+    "TIME": ((dt.time(0, 0), dt.time(23, 59, 59, 999999)), pa.time64("us")),
     "UUID": ((UUID(int=0), UUID(int=2**128 - 1)), pa.uuid()),
 }
 
@@ -84,10 +85,17 @@ TABLES = (
     table(
         "things", {"id": "UUID", "at": "TIMESTAMPTZ"}, {"long": "VARCHAR", "price": "DECIMAL(12,2)"}
     ),
-    table("prices", {"per": "DECIMAL(12,2)", "day": "DATE"}, {"long": "VARCHAR", "blob": "BLOB"}),
+    table(
+        "prices",
+        {"per": "DECIMAL(12,2)", "day": "DATE"},
+        {"long": "VARCHAR", "blob": "BLOB", "reference": "UUID"},
+    ),
+    table("words", {"word": "VARCHAR", "raw": "BLOB", "is_new": "BOOLEAN"}, {"long": "VARCHAR"}),
+    table("readings", {"x": "DOUBLE", "y": "FLOAT", "at": "TIMESTAMP"}, {"long": "VARCHAR"}),
+    table("shifts", {"begin": "TIME", "id": "UINTEGER"}, {"long": "VARCHAR", "end": "TIME"}),
 )
 #: Columns whose values a source may leave out, and those it may send what cannot be stored.
-LONG = {"shop.orders": "varchar"}
+LONG = {"shop.orders": ("varchar", "blob"), "shop.prices": ("long", "blob")}
 REFUSABLE = {"shop.orders": "decimal", "shop.order lines": "n"}
 #: A table whose values all travel as text, which the store casts.
 AS_TEXT = "shop.prices"
@@ -216,7 +224,7 @@ class Shop:
         old = self.rows[schema.name].pop(before)
         draw = self.random.random()
         new = list(old if draw < 0.1 else self.new_row(schema, before))
-        long = LONG.get(schema.name, "long")
+        long = self.random.choice(LONG.get(schema.name, ("long",)))
         is_known = before not in self.refused[schema.name]
         leaves_out = long if draw < 0.5 and is_known and self.leaves_out else None
         if leaves_out:
@@ -395,6 +403,10 @@ def a_store() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.close()
 
 
+def ingest(connection: duckdb.DuckDBPyConnection) -> Ingest:
+    return Ingest(connection, {each.name: each for each in TABLES})
+
+
 def rows_of(found: pa.Table, schema: TableSchema) -> list[Row]:
     """The schema's columns of each row, in Python's words."""
     columns = []
@@ -437,18 +449,27 @@ def weights(delta: pa.Table | None, schema: TableSchema) -> Counter[Row]:
 
 
 def apply(
-    connection: duckdb.DuckDBPyConnection, batch: SourceBatch, version: int
+    connection: duckdb.DuckDBPyConnection, taking: Ingest, batch: SourceBatch, version: int
 ) -> dict[str, pa.Table]:
-    return apply_batch(connection, batch, version, {each.name: each for each in TABLES})
+    """One version in a transaction; of every third, the first attempt is rolled back."""
+    if version % 3 == 0:
+        connection.begin()
+        taking.apply(batch, version)
+        connection.rollback()
+    connection.begin()
+    deltas = taking.apply(batch, version)
+    connection.commit()
+    return deltas
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_table_log_and_delta_follow_the_shop_through_every_batch(seed: int) -> None:
     shop = Shop(random.Random(seed))
     with a_store() as connection:
+        taking = ingest(connection)
         for version in range(1, BATCHES + 1):
             old = {schema.name: rows_in(connection, schema) for schema in TABLES}
-            deltas = apply(connection, shop.batch(), version)
+            deltas = apply(connection, taking, shop.batch(), version)
             for schema in TABLES:
                 new = rows_in(connection, schema)
                 assert new == shop.expected(schema)
@@ -466,10 +487,11 @@ def test_table_log_and_delta_follow_the_shop_through_every_batch(seed: int) -> N
 def test_a_batch_that_carries_all_its_values_changes_nothing_when_given_again(seed: int) -> None:
     shop = Shop(random.Random(seed), leaves_out=False)
     with a_store() as connection:
+        taking = ingest(connection)
         for version in range(1, BATCHES + 1):
             batch = shop.batch()
-            apply(connection, batch, version)
-            again = apply(connection, batch, version)
+            apply(connection, taking, batch, version)
+            again = apply(connection, taking, batch, version)
             assert again == {}
             for schema in TABLES:
                 assert rows_in(connection, schema) == shop.expected(schema)

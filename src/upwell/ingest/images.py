@@ -1,130 +1,147 @@
 """The chain of images of every row that a batch touches.
 
-For each touched row: its image before the batch (``ORDER`` -1, from the current table), then one
-image a change, in source order. Each knows the change that ended it (``NEXT_ORDER``,
-``NEXT_POSITION``, ``NEXT_COMMITTED_AT``; NULL for a row's last image). Values the source did not
-send because they did not change are filled from the image before; where there is none, the image is
-marked ``UNFILLED``, and storing it would invent data.
+For each touched row: its image before the batch, from the current table, then one image a change,
+in source order. Each image knows the change that ended it, or is its row's last. Values the source
+did not send because they did not change are filled from the image before; where there is none, the
+change is *unfilled*, and storing it would invent data.
+
+Images are numbered: those before the batch first, then one for each change. The chain is made of
+such numbers, in NumPy; values move only where they are filled and where images are taken out.
+
+Invariant: what the log takes in sums up to the net change. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from upwell.core.protocols import Int64s, Operation
-from upwell.core.schema import TableSchema
-from upwell.core.sql import quote, quote_table, quoted_list, screened_list
-from upwell.ingest.lineage import Lineages
-from upwell.ingest.staging import (
-    COMMITTED_AT,
-    LINEAGE,
-    NEXT_COMMITTED_AT,
-    NEXT_ORDER,
-    NEXT_POSITION,
-    OPERATION,
-    ORDER,
-    POSITION,
-    UNFILLED,
-    unchanged_mark,
-)
+from upwell.core.batch import add, consolidate, from_rows
+from upwell.core.protocols import Bools, Int64s, Operation
 
-_MOVING, _STARTS = "_moving", "_starts"
+#: In ``Images.ended_by``: nothing in the batch ended it.
+STAYS = -1
 
 
-def row_images(
-    connection: duckdb.DuckDBPyConnection,
-    layout: TableSchema,
-    changes: pa.Table,
-    unchanged: Sequence[str],
-    lineages: Lineages | None,
-) -> pa.Table:
-    """Chain the images. ``changes`` is registered as ``_changes`` and typed as stored."""
-    names = quoted_list(layout.column_names)
-    table = quote_table(layout.name)
-    marks = "".join(f", {quote(unchanged_mark(name))}" for name in unchanged)
-    no_marks = ", false" * len(unchanged)
-    if lineages is None:
-        keys = quoted_list(layout.key)
-        return _chained(
-            connection,
-            layout,
-            unchanged,
-            staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks} "
-            f"FROM _changes",
-            before=f"SELECT {names}, NULL, NULL, -1, 0{no_marks} FROM {table} "
-            f"SEMI JOIN (SELECT {screened_list(layout.key)} FROM _changes) USING ({keys})",
-            row=keys,
-        )
-    connection.register(_MOVING, changes.append_column(LINEAGE, pa.array(lineages.of_change)))
-    connection.register(_STARTS, _start_keys(layout, changes, lineages))
-    try:
-        starts = f"(SELECT {screened_list([*layout.key, LINEAGE])} FROM {_STARTS})"
-        same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in layout.key)
-        return _chained(
-            connection,
-            layout,
-            unchanged,
-            staged=f"SELECT {names}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}{marks}, "
-            f"{LINEAGE} FROM {_MOVING}",
-            before=f"SELECT {quoted_list(layout.column_names, 't')}, NULL, NULL, -1, 0{no_marks}, "
-            f"s.{LINEAGE} FROM {table} AS t JOIN {starts} AS s ON {same_key}",
-            row=LINEAGE,
-        )
-    finally:
-        connection.unregister(_MOVING)
-        connection.unregister(_STARTS)
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The rows that a batch touches, by numbers that tell them apart.
+
+    ``before``: their images as they were, ``row_before`` whose each is. ``row_after``: whose the
+    image of each change is. A row has several images of before only where a key move is taken in
+    again; the last of them is what unchanged values are filled from.
+    """
+
+    before: pa.Table
+    row_before: Int64s
+    row_after: Int64s
 
 
-def _start_keys(layout: TableSchema, changes: pa.Table, lineages: Lineages) -> pa.Table:
-    columns = zip(*lineages.start_keys, strict=True)
-    arrays = [
-        pa.array(list(values), changes.schema.field(name).type)
-        for name, values in zip(layout.key, columns, strict=True)
-    ]
-    return pa.table(
-        [*arrays, pa.array(lineages.start_lineages, pa.int64())], [*layout.key, LINEAGE]
-    )
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images by number, filled, and what became of each.
+
+    ``rows``: the first ``before`` are of before the batch, then one a change. ``is_row``: False for
+    what a DELETE leaves. ``ended_by``: the change that ended it, or ``STAYS``.
+    ``unfilled``: changes that leave out values of rows nothing is known of.
+    """
+
+    rows: pa.Table
+    before: int
+    is_row: Bools
+    ended_by: Int64s
+    unfilled: Int64s
 
 
-def _chained(
-    connection: duckdb.DuckDBPyConnection,
-    layout: TableSchema,
-    unchanged: Sequence[str],
-    *,
-    staged: str,
-    before: str,
-    row: str,
-) -> pa.Table:
-    filled = ", ".join(
-        f"(last_value(CASE WHEN NOT {quote(unchanged_mark(name))} THEN {{'v': {quote(name)}}} END "
-        f"IGNORE NULLS) OVER so_far).v AS {quote(name)}"
-        if name in unchanged
-        else quote(name)
-        for name in layout.column_names
-    )
-    unfilled = " OR ".join(
-        f"(last_value(CASE WHEN NOT {quote(unchanged_mark(name))} THEN true END IGNORE NULLS) "
-        f"OVER so_far) IS NULL"
-        for name in unchanged
-    )
-    return connection.execute(
-        f"WITH images AS ({staged} UNION ALL {before}) "
-        f"SELECT {filled}, {POSITION}, {COMMITTED_AT}, {ORDER}, {OPERATION}, "
-        f"first_value({ORDER}) OVER after AS {NEXT_ORDER}, "
-        f"first_value({POSITION}) OVER after AS {NEXT_POSITION}, "
-        f"first_value({COMMITTED_AT}) OVER after AS {NEXT_COMMITTED_AT}, "
-        f"{OPERATION} <> {Operation.DELETE:d} AND ({unfilled or 'false'}) AS {UNFILLED} "
-        f"FROM images WINDOW after AS (PARTITION BY {row} ORDER BY {ORDER} "
-        f"RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), "
-        f"so_far AS (PARTITION BY {row} ORDER BY {ORDER} "
-        f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
-    ).to_arrow_table()
+@dataclass(frozen=True, slots=True)
+class LogRows:
+    """What the change log takes in: an image, the change that let it begin (+1) or end (-1)."""
+
+    rows: pa.Table
+    change: Int64s
+    weight: Int64s
 
 
-def unfilled_changes(images: pa.Table) -> Int64s:
-    """Places in the batch of changes that leave out values of rows nothing is known of."""
-    places: Int64s = images.filter(images.column(UNFILLED)).column(ORDER).to_numpy()
-    return places
+def chain_images(
+    touched: Touched,
+    after: pa.Table,
+    operations: npt.NDArray[np.int8],
+    unchanged: Mapping[str, Bools],
+) -> Images:
+    """Chain the images of before and ``after``, in which every change has one.
+
+    ``unchanged`` marks, by column, the values of ``after`` that were not sent.
+    """
+    before = touched.before.num_rows
+    rows = np.concatenate([touched.row_before, touched.row_after])
+    order = np.argsort(rows, kind="stable")  # by row, and in time: images are numbered so
+    begins = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    lengths = np.diff(begins, append=len(rows))
+    row_begins, row_ends = np.repeat(begins, lengths), np.repeat(begins + lengths, lengths)
+
+    ended_by = np.empty(len(rows), np.int64)
+    ended_by[order] = _ends(order, row_ends, before)
+    there = np.ones(before, np.bool_)
+    is_row = np.concatenate([there, operations != Operation.DELETE])
+    is_unfilled = np.zeros(len(rows), np.bool_)
+    table = pa.concat_tables([touched.before, after])
+    for name, is_left_out in unchanged.items():
+        is_known = np.concatenate([there, ~is_left_out])
+        last = _last_known(is_known[order], row_begins)
+        is_unfilled[order] |= last < 0
+        source = np.empty(len(rows), np.int64)
+        source[order] = np.where(last < 0, order, order[last])
+        index = table.column_names.index(name)
+        values = table.column(index).take(pa.array(source))
+        table = table.set_column(index, table.schema.field(index), values)
+    unfilled = np.flatnonzero((is_unfilled & is_row)[before:])
+    return Images(table, before, is_row, ended_by, unfilled)
+
+
+def _ends(order: Int64s, row_ends: Int64s, before: int) -> Int64s:
+    """For each place in ``order``: the first change behind it of the same row, or ``STAYS``.
+
+    Not merely the next image: of several of before, all end with the same change.
+    """
+    count = len(order)
+    changes = np.where(order >= before, np.arange(count), count)
+    behind = np.append(np.minimum.accumulate(changes[::-1])[::-1][1:], count)
+    has_end = behind < row_ends
+    ends = np.full(count, STAYS, np.int64)
+    ends[has_end] = order[behind[has_end]] - before
+    return ends
+
+
+def _last_known(is_known: Bools, row_begins: Int64s) -> Int64s:
+    """For each place: the last known one of its row up to it, or -1."""
+    last = np.maximum.accumulate(np.where(is_known, np.arange(len(is_known)), -1))
+    return np.where(last < row_begins, -1, last)
+
+
+def log_rows(images: Images) -> LogRows:
+    """Each image enters the log at +1 and leaves it at -1 with the change that ended it.
+
+    In source order; of a change, what ends before what begins.
+    """
+    begun = np.flatnonzero(images.is_row[images.before :])
+    ended = np.flatnonzero(images.is_row & (images.ended_by != STAYS))
+    image = np.concatenate([begun + images.before, ended])
+    change = np.concatenate([begun, images.ended_by[ended]])
+    weight = np.repeat(np.array([1, -1], np.int64), [len(begun), len(ended)])
+    order = np.lexsort((weight, change))
+    return LogRows(images.rows.take(pa.array(image[order])), change[order], weight[order])
+
+
+def net_change(images: Images) -> pa.Table:
+    """First image out, last image in, for every touched row: a consolidated change batch.
+
+    No image of before stays: its row is touched.
+    """
+    stays = images.is_row & (images.ended_by == STAYS)
+    first = from_rows(images.rows.slice(0, images.before), -1)
+    last = from_rows(images.rows.filter(pa.array(stays)))
+    return consolidate(add([first, last]))

@@ -4,41 +4,43 @@ Within a batch a row is followed by its key. An UPDATE that moves a key breaks t
 under another key, and its old key may be taken by a new row. A *lineage* is a row's life inside one
 batch; ``start_keys`` says under which key its image before the batch is found, if it had one.
 
-Only batches with a key move come here, so a loop over keys is affordable. Pure.
+Keys are the numbers that stand for them (``keys.py``). Only batches with a key move come here, so a
+loop over keys is affordable. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from upwell.core.protocols import Int64s
 
-Key = tuple[Any, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Lineages:
-    """``of_change[i]`` is change i's lineage; ``start_lineages[j]`` began as ``start_keys[j]``."""
+    """``of_change[i]`` is change i's lineage; ``start_lineages[j]`` began as ``start_keys[j]``.
+
+    Every key of the batch, before or after a change, is a start key once. Of several of one lineage
+    the first is that of its row; what stood under the others ended when the row moved there.
+    """
 
     of_change: Int64s
-    start_lineages: list[int]
-    start_keys: list[Key]
+    start_lineages: Int64s
+    start_keys: Int64s
 
 
-def trace_lineages(keys: Sequence[Key], old_keys: Mapping[int, Key]) -> Lineages:
+def trace_lineages(keys: Sequence[int], old_keys: Mapping[int, int]) -> Lineages:
     """Follow rows through key moves.
 
     ``keys[i]`` is the key after change i; ``old_keys[i]`` the key before it, where they differ. A
     row made anew under the key of a deleted one goes on in its lineage.
     """
-    owner: dict[Key, int] = {}
-    seen: set[Key] = set()
+    owner: dict[int, int] = {}
+    seen: set[int] = set()
     start_lineages: list[int] = []
-    start_keys: list[Key] = []
+    start_keys: list[int] = []
     of_change = np.empty(len(keys), np.int64)
     lineages = 0
     for index, key in enumerate(keys):
@@ -57,4 +59,5 @@ def trace_lineages(keys: Sequence[Key], old_keys: Mapping[int, Key]) -> Lineages
         seen.update((before, key))
         owner[key] = lineage
         of_change[index] = lineage
-    return Lineages(of_change, start_lineages, start_keys)
+    starts = np.array([start_lineages, start_keys], np.int64)
+    return Lineages(of_change, *starts)

@@ -15,21 +15,8 @@ import pyarrow as pa
 #: Begins every staged column of ours. Needs no quotes in SQL, and is compared without case there.
 OURS = "__upwell_"
 
-ORDER = f"{OURS}order"
-OPERATION = f"{OURS}operation"
-POSITION = f"{OURS}position"
-COMMITTED_AT = f"{OURS}committed_at"
-LINEAGE = f"{OURS}lineage"
+PLACE = f"{OURS}place"
 WEIGHT = f"{OURS}weight"
-NEXT_ORDER = f"{OURS}next_order"
-NEXT_POSITION = f"{OURS}next_position"
-NEXT_COMMITTED_AT = f"{OURS}next_committed_at"
-UNFILLED = f"{OURS}unfilled"
-
-
-def unchanged_mark(column: str) -> str:
-    """The column that marks the values of ``column`` not sent; its name needs quotes."""
-    return f"{OURS}unchanged {column}"
 
 
 def is_ours(column: str) -> bool:
