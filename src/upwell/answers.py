@@ -19,9 +19,9 @@ from upwell.core.errors import UsageError
 from upwell.core.histogram import Histogram
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote_table
-from upwell.engine import Engine, Following
+from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
-from upwell.ingest.tables import log_name
+from upwell.ingest.tables import change_logs, log_name
 from upwell.sources.postgres.checksum import checksum_sql
 from upwell.store import freshness, ledger
 from upwell.store.hot import HotStore
@@ -49,7 +49,7 @@ def answers(
 
     def on_status(_question: Question) -> Any:
         with _reading(store) as connection:
-            return status(connection, hub, engine.followings, plan, layouts)
+            return status(connection, hub, engine, plan, layouts)
 
     def on_explain(question: Question) -> Any:
         return explained(plan, question["name"])
@@ -64,6 +64,10 @@ def answers(
         with _reading(store) as connection:
             return {"positions": positions, "tables": checksums(connection, layouts)}
 
+    def on_logs(_question: Question) -> Any:
+        with _reading(store) as connection:
+            return {each.name: each.identity for each in change_logs(connection)}
+
     def on_observe(question: Question) -> Any:
         seen = Histogram.decode(question["histogram"])
         minute_us, dashboard = int(question["minute_us"]), str(question["dashboard"])
@@ -76,6 +80,7 @@ def answers(
         "explain": on_explain,
         "prove": on_prove,
         "layouts": lambda _question: msgspec.to_builtins(list(layouts.values())),
+        "logs": on_logs,
         "checksums": on_checksums,
         "observe": on_observe,
     }
@@ -96,7 +101,7 @@ def _reading(store: HotStore) -> Iterator[duckdb.DuckDBPyConnection]:
 def status(
     connection: duckdb.DuckDBPyConnection,
     hub: FeedHub,
-    followings: Sequence[Following],
+    engine: Engine,
     plan: Plan,
     layouts: Mapping[str, TableSchema],
 ) -> dict[str, Any]:
@@ -109,12 +114,13 @@ def status(
             "age_ms": (now_us - following.complete_through_us) // 1000,
             "trouble": following.trouble,
         }
-        for following in followings
+        for following in engine.followings
     ]
     return {
         "running": True,
         "version": hub.version,
         "trouble": hub.trouble,
+        "durable_version": engine.durable.version if engine.has_lake else None,
         "sources": sources,
         **_contents(connection, plan, layouts),
     }
@@ -136,6 +142,7 @@ def stored_status(
         "running": False,
         "version": ledger.latest_version(connection),
         "trouble": "Upwell does not run: nothing is taken in.",
+        "durable_version": int(ledger.read_fact(connection, ledger.DURABLE) or 0) or None,
         "sources": sources,
         **_contents(connection, plan, layouts),
     }

@@ -1,8 +1,9 @@
 """The loop: batch → ingest → transform → commit → feed → acknowledge.
 
 One thread, the single writer. Each turn takes what a source has, makes one version of it in one
-transaction with the source's position, announces the version, and only then lets the source forget.
-Losing a connection never ends the loop: what is served stays, with the reason it grows old.
+transaction with the source's position, and announces the version. The source may forget what is
+durable: what the lake has, or where there is no lake, what is committed. Losing a connection never
+ends the loop: what is served stays, with the reason it grows old.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from upwell.core.errors import (
     UpwellError,
     UsageError,
 )
-from upwell.core.position import Position
+from upwell.core.faults import reach
+from upwell.core.position import BEGINNING, Position
 from upwell.core.protocols import (
     Source,
     SourceBatch,
@@ -80,16 +82,26 @@ class Following:
     retry_seconds: float = RETRY_SECONDS[0]
     committed_position: Position = field(init=False)
     committed_at: float = 0.0
+    acknowledged: Position = BEGINNING  # to the stream that is open
     lost: UpwellError | None = None
 
     def __post_init__(self) -> None:
         self.committed_position = self.position
 
 
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Through which version, and of each source which position, the lake holds everything."""
+
+    version: int = 0
+    positions: Mapping[str, Position] = field(default_factory=dict)
+
+
 class Engine:
     """Follows ``sources`` into ``store`` until stopped.
 
-    ``layouts`` are the stored layouts by SQL name. ``clock`` gives seconds since 1970.
+    ``layouts`` are the stored layouts by SQL name. ``clock`` gives seconds since 1970. With
+    ``has_lake`` sources are acknowledged what ``became_durable`` names, else what is committed.
     """
 
     def __init__(
@@ -100,6 +112,7 @@ class Engine:
         refresher: Refresher,
         layouts: dict[str, TableSchema],
         *,
+        has_lake: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -110,6 +123,11 @@ class Engine:
         self._ingest = Ingest(store.writer, layouts)
         self._clock = clock
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._has_lake = has_lake
+        self._durable = Durable()
+        self._lake_trouble = ""
+        self._failure: UpwellError | None = None
+        self._logged_bytes = 0
         self._trimmed_at = 0.0
         self._busy_at = 0.0
         self._changes = 0
@@ -130,10 +148,41 @@ class Engine:
         """Have a small write done between versions; callable from any thread."""
         self._tasks.put(task)
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set. Raises what no waiting can mend (disk full, damaged data)."""
+    @property
+    def has_lake(self) -> bool:
+        return self._has_lake
+
+    @property
+    def durable(self) -> Durable:
+        """What the lake is known to hold; nothing without one."""
+        return self._durable
+
+    @property
+    def logged_bytes(self) -> int:
+        """How much the change logs have taken in since the start, roughly."""
+        return self._logged_bytes
+
+    def became_durable(self, durable: Durable) -> None:
+        """What the lake holds from now on; callable from any thread."""
+        self._durable = durable
+
+    def note_lake_trouble(self, trouble: str) -> None:
+        """Why nothing becomes durable just now, or nothing; callable from any thread."""
+        self._lake_trouble = trouble
+
+    def fail(self, error: UpwellError) -> None:
+        """Have ``run`` raise ``error`` soon; callable from any thread."""
+        self._failure = error
+
+    def run(self, stop: threading.Event, *, finish: Callable[[], None] | None = None) -> None:
+        """Work until ``stop`` is set. Raises what no waiting can mend (disk full, damaged data).
+
+        ``finish`` is called once nothing more is taken in, before the sources are let go.
+        """
         try:
             while not stop.is_set():
+                if self._failure is not None:
+                    raise self._failure
                 busy = False
                 stop.wait(max(0.0, self._next_version_at - time.monotonic()))
                 for following in self._followings:
@@ -141,8 +190,11 @@ class Engine:
                 self._announce_times()
                 self._run_tasks()
                 self._care(busy=busy)
+            if finish is not None:
+                finish()
         finally:
             for following in self._followings:
+                self._acknowledge(following)
                 _disconnect(following)
 
     # ── one source ───────────────────────────────────────────────────────────────────────────────
@@ -157,15 +209,28 @@ class Engine:
             return False
         try:
             batch = self._poll(following, stop)
-            return batch is not None and self._take(following, batch)
+            made = batch is not None and self._take(following, batch)
+            self._acknowledge(following)
         except (GapError, IntegrityError) as error:
+            made = False
             _disconnect(following)
             following.lost = error
             following.trouble = str(error)
             log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
                 "source_stopped", source=following.source.name, what=error.what
             )
-            return False
+        return made
+
+    def _acknowledge(self, following: Following) -> None:
+        """Let the source forget what is durable."""
+        position = following.committed_position
+        if self._has_lake:
+            position = self._durable.positions.get(following.source.name, BEGINNING)
+        if following.stream is not None and position > following.acknowledged:
+            following.acknowledged = position
+            with contextlib.suppress(Unavailable):  # the next poll meets the loss, and handles it
+                following.stream.acknowledge(position)
+            reach("engine.acknowledged")
 
     def _poll(self, following: Following, stop: threading.Event) -> SourceBatch | None:
         try:
@@ -175,6 +240,7 @@ class Engine:
                     stop.wait(min(wait, POLL_SECONDS))
                     return None
                 following.stream = following.source.stream(following.committed_position)
+                following.acknowledged = BEGINNING
             batch = following.stream.poll(POLL_SECONDS / len(self._followings))
         except (Unavailable, EnvironmentFault, UsageError) as error:
             self._lose(following, error)  # somebody may mend it; what is served stays meanwhile
@@ -207,9 +273,6 @@ class Engine:
         following.committed_position, following.committed_at = batch.position, begun
         least, most = VERSION_SECONDS
         self._next_version_at = begun + min(max(least, 1.5 * (time.monotonic() - begun)), most)
-        assert following.stream is not None  # noqa: S101 - it gave the batch
-        with contextlib.suppress(Unavailable):  # the next poll meets the loss, and handles it
-            following.stream.acknowledge(batch.position)
         return True
 
     def _commit(self, following: Following, batch: SourceBatch) -> None:
@@ -230,6 +293,9 @@ class Engine:
             len(change.operations) for change in batch.changes if isinstance(change, TableChanges)
         )
         self._changes = changes
+        self._logged_bytes += sum(
+            change.rows.nbytes for change in batch.changes if isinstance(change, TableChanges)
+        )
         deltas: dict[str, pa.Table] = {}
         end = VersionEnd(
             version,
@@ -239,9 +305,12 @@ class Engine:
             self._troubles(),
         )
         announce = partial(self._hub.publish, end, deltas)
+        reach("engine.batch_read")
         with self._store.transaction(announce) as connection:
             deltas |= self._ingest.apply(batch, version)
+            reach("engine.batch_ingested")
             deltas |= self._refresher.apply(deltas, logical_time_us)
+            reach("engine.models_refreshed")
             progress = ledger.SourceProgress(
                 batch.position, following.complete_through_us, len(batch.transactions), changes
             )
@@ -315,6 +384,8 @@ class Engine:
         troubles += [
             f"{model} stays as it was: {reason}" for model, reason in self._refresher.held.items()
         ]
+        if self._lake_trouble:
+            troubles.append(self._lake_trouble)
         return "\n".join(troubles)
 
     def _run_tasks(self) -> None:
@@ -338,7 +409,8 @@ class Engine:
         if now - self._trimmed_at > TRIM_SECONDS:
             self._trimmed_at = now
             with self._store.transaction() as connection:
-                ledger.trim(connection, int(self._clock() * 1_000_000))
+                durable = self._durable.version if self._has_lake else None
+                ledger.trim(connection, int(self._clock() * 1_000_000), durable)
 
 
 def _disconnect(following: Following) -> None:

@@ -16,11 +16,13 @@ from functools import partial
 from upwell.answers import answers, visible_schema
 from upwell.app import run_child
 from upwell.core.schema import TableSchema
-from upwell.engine import Engine
+from upwell.durability import Durability, Pace, trim
+from upwell.engine import Durable, Engine
 from upwell.feed.channel import FeedServer
 from upwell.feed.hub import FeedHub
-from upwell.ingest.tables import captured_tables
-from upwell.project.values import Project
+from upwell.ingest.tables import captured_tables, log_name
+from upwell.project.values import Lake, Project
+from upwell.project_lake import project_lake_held
 from upwell.serve.web.metrics import check_metrics
 from upwell.sources.postgres.source import PostgresSource, slot_name
 from upwell.sources.postgres.tables import sql_name
@@ -35,6 +37,9 @@ from upwell.start import (
 )
 from upwell.store import ledger
 from upwell.store.hot import HotStore, faults_named
+from upwell.store.lake.care import Care
+from upwell.store.lake.mark import Mark
+from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.supervise import report
 from upwell.transform.plan import Plan, plan_models
@@ -89,7 +94,13 @@ def run_engine(project: Project, stop: threading.Event) -> None:
     """Follow the sources and serve the feed until ``stop``."""
     place = StatePlace(project.folder)
     with faults_named(place.hot_store), suppress(StoppedError), ExitStack() as closing:
-        store = open_store(place, zone=project.settings.time.zone, report=report)
+        writer, hold = closing.enter_context(project_lake_held(project))
+        store = open_store(
+            place,
+            zone=project.settings.time.zone,
+            report=report,
+            lake=writer.lake if writer is not None else None,
+        )
         closing.callback(store.close)
         store.use_threads(os.cpu_count() or 1)
         begun = [open_source(store, setting) for setting in source_settings(project)]
@@ -111,7 +122,9 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         refresher = Refresher(store.writer, plan)
         for name, reason in held.items():
             refresher.hold(name, reason)
-        engine = Engine(store, hub, followings, refresher, layouts)
+        engine = Engine(store, hub, followings, refresher, layouts, has_lake=writer is not None)
+        hold.listen(engine.fail)
+        durability = _durability(project.settings.lake, store, writer, engine)
         identity = ledger.read_fact(store.writer, "store") or ""
         server = FeedServer(
             place.socket,
@@ -121,7 +134,36 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         )
         closing.callback(server.stop)
         report("ready", version=hub.version)
-        engine.run(stop)
+        if durability is None:
+            engine.run(stop)
+        else:
+            with durability:
+                engine.run(stop, finish=durability.close)
+
+
+def _durability(
+    setting: Lake | None, store: HotStore, writer: LakeWriter | None, engine: Engine
+) -> Durability | None:
+    if setting is None or writer is None:
+        return None
+
+    def on_durable(mark: Mark) -> None:
+        positions = {source: marked.position for source, marked in mark.sources.items()}
+        engine.became_durable(Durable(mark.version, positions))
+        engine.submit(partial(trim, mark=mark))
+
+    if writer.mark.sources:
+        on_durable(writer.mark)
+    return Durability(
+        store,
+        writer,
+        care=Care(writer, {log_name(table): days for table, days in setting.history_days.items()}),
+        pace=Pace(setting.commit_seconds, setting.commit_megabytes),
+        logged_bytes=lambda: engine.logged_bytes,
+        on_durable=on_durable,
+        on_trouble=engine.note_lake_trouble,
+        on_lost=engine.fail,
+    )
 
 
 def _schema_of(

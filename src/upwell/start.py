@@ -16,14 +16,19 @@ import duckdb
 import structlog
 
 from upwell.core.errors import IntegrityError, ProjectError, Unavailable
+from upwell.core.faults import reach
 from upwell.core.position import BEGINNING
 from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
 from upwell.engine import Following
 from upwell.ingest import tables
 from upwell.ingest.load import load_snapshot
+from upwell.rebuild import begin_logs_anew, rebuild
 from upwell.store import ledger
 from upwell.store.hot import HotStore, set_aside
+from upwell.store.lake.lake import Lake
+from upwell.store.lake.mark import Mark
+from upwell.store.lake.writer import read_mark
 from upwell.store.place import StatePlace
 from upwell.transform.plan import ModelPlan, Plan
 from upwell.transform.refresh import MODEL_FAILURES, build, drop
@@ -47,15 +52,51 @@ class SourceSetting:
     tables: frozenset[str]
 
 
-def open_store(place: StatePlace, *, zone: str, report: Report) -> HotStore:
-    """The hot store, made anew where it is missing or damaged."""
+def open_store(
+    place: StatePlace, *, zone: str, report: Report, lake: Lake | None = None
+) -> HotStore:
+    """The hot store, made anew from the lake, or empty where there is none, if it cannot serve.
+
+    That is where it is missing, damaged, or behind the lake or of another line than it (somebody
+    put another file in its place). Raises IntegrityError where the lake contradicts itself.
+    """
+    mark = read_mark(lake) if lake is not None else Mark()
     try:
-        return _prepared(place, zone)
+        store = _prepared(place, zone)
     except IntegrityError as error:
-        moved = set_aside(place.hot_store, suffix=time.strftime("damaged-%Y%m%dT%H%M%S"))
-        log.error("store_set_aside", what=error.what, moved_to=str(moved))  # noqa: TRY400
-        report("store_set_aside", why=error.what, moved_to=str(moved))
-        return _prepared(place, zone)
+        _set_store_aside(place, error.what, "damaged", report)
+        store = _prepared(place, zone)
+    if lake is None:
+        return store
+    if mark.sources:
+        version = ledger.latest_version(store.writer)
+        if version and not (why := _unfit(store, mark)):
+            return store
+        if version:
+            store.close()
+            _set_store_aside(place, why, "stale", report)
+            store = _prepared(place, zone)
+        rebuild(store, lake, mark, report)
+    elif int(ledger.read_fact(store.writer, ledger.DURABLE) or 0):
+        report("lake_begun_anew", lake=lake.root)
+        begin_logs_anew(store)
+    return store
+
+
+def _unfit(store: HotStore, mark: Mark) -> str:
+    """Why a store cannot go on beside a lake; empty if it can."""
+    version = ledger.latest_version(store.writer)
+    if ledger.read_fact(store.writer, ledger.LINEAGE) != mark.lineage:
+        return "Opening the hot store: it was not made with this project's lake."
+    if version < mark.version:
+        return f"Opening the hot store: it ends at version {version}, the lake at {mark.version}."
+    return ""
+
+
+def _set_store_aside(place: StatePlace, why: str, how: str, report: Report) -> None:
+    moved = set_aside(place.hot_store, suffix=time.strftime(f"{how}-%Y%m%dT%H%M%S"))
+    log.error("store_set_aside", what=why, moved_to=str(moved))
+    report("store_set_aside", why=why, moved_to=str(moved))
 
 
 def _prepared(place: StatePlace, zone: str) -> HotStore:
@@ -91,7 +132,7 @@ def open_source(store: HotStore, setting: SourceSetting) -> Begun:
         if name.partition(".")[0] == setting.name
     }
     goes_on = known.position != BEGINNING and stored.keys() == setting.tables
-    identity = ledger.read_fact(store.writer, _identity_fact(setting.name)) if goes_on else None
+    identity = ledger.read_identity(store.writer, setting.name) if goes_on else None
     source = setting.open(identity)
     if goes_on:
         with contextlib.suppress(Unavailable):
@@ -134,10 +175,6 @@ def begin_following(
     return Following(source, known.position, known.complete_through_us)
 
 
-def _identity_fact(source: str) -> str:
-    return f"source {source}"
-
-
 def _take_snapshot(
     store: HotStore,
     source: Source,
@@ -167,6 +204,7 @@ def _take_snapshot(
     def on_progress(table: str, rows: int, of: int) -> None:
         if stop.is_set():
             raise StoppedError
+        reach("start.snapshot_part_loaded")
         report("snapshot_progress", table=table, rows=rows, of=of)
 
     identity = source.identity
@@ -187,10 +225,12 @@ def _take_snapshot(
                 snapshot.position, snapshot.taken_at_us, transactions=0, changes=rows
             )
             ledger.append(connection, version, now_us, {name: progress})
-            ledger.write_fact(connection, _identity_fact(name), identity)
+            ledger.write_identity(connection, name, identity)
+        reach("start.snapshot_committed")
         snapshot.keep()
     finally:
         snapshot.close()
+    reach("start.snapshot_kept")
     store.checkpoint()
     report("snapshot_finished", source=name, rows=rows)
     return progress
@@ -236,6 +276,7 @@ def _build_model(store: HotStore, plan: Plan, name: str, held: Mapping[str, str]
     try:
         with store.transaction() as connection:
             build(connection, plan, [name], logical_time_us=time.time_ns() // 1000)
+            reach("start.model_built")
             recorded = ledger.built_models(connection)
             ledger.write_built_models(connection, {**recorded, name: model.fingerprint})
             _append_version(connection, plan)

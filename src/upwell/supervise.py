@@ -34,7 +34,7 @@ from upwell.core.errors import (
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
-STOP_SECONDS = 2.0
+STOP_SECONDS = 10.0
 RESTART_SECONDS = (0.05, 5.0)
 #: A child that ends by itself sooner than this after it started counts towards giving up.
 WELL_SECONDS = 30.0

@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "time": {"zone": "UTC", "day_starts": "06:00"},
     "sources": {"shop": {"type": "postgres", "url": "postgresql://h/d", "tables": ["orders"]}},
     "serve": {"http": "127.0.0.1:1", "sql": None},
+    "lake": {"uri": "./lake", "commit_seconds": 5, "history_days": {"shop.orders": 90}},
 }
 METRICS = {
     "semantic_models": [

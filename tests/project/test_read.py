@@ -256,12 +256,11 @@ def test_the_password_shows_in_no_error(shop: Shop, old: str, new: str) -> None:
 
 def test_what_is_accepted_without_effect_is_a_warning(shop: Shop) -> None:
     assert warnings(shop.read()) == []
-    shop.replace("upwell.yaml", '8321"}', '8321", sql: "127.0.0.1:8322"}\nlake: {uri: ./lake}')
+    shop.replace("upwell.yaml", '8321"}', '8321", sql: "127.0.0.1:8322"}')
     shop.write("contracts/orders.yaml", "")
     shop.write("dashboard/sales.yaml", "")
     shop.write("data/raw.csv", "")
     assert warnings(shop.read()) == [
-        "upwell.yaml: `lake` is accepted, but no lake is written yet",
         "upwell.yaml: `serve.sql` is accepted, but no SQL is served there yet",
         "contracts/: not read yet",
         "dashboard/: not read; did you mean dashboards/?",

@@ -19,7 +19,7 @@ from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
 from upwell.engine_process import plan_project, source_layouts, source_settings
 from upwell.feed.channel import EngineClient
-from upwell.ingest.tables import captured_tables
+from upwell.ingest.tables import captured_tables, change_logs
 from upwell.project.read import read_project
 from upwell.project.values import Model, Project
 from upwell.serve.reader.statement import tables_named
@@ -37,6 +37,10 @@ class Access(Protocol):
     def prove(self, names: Sequence[str]) -> dict[str, Any]: ...
     def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
         """The tables at one version, which comes first."""
+        ...
+
+    def logs(self) -> dict[str, str]:
+        """The change logs that the hot store holds the newest part of, each with its identity."""
         ...
 
 
@@ -122,6 +126,9 @@ class _Running:
                     pass
         return version, found
 
+    def logs(self) -> dict[str, str]:
+        return dict(self._client.ask("logs"))
+
 
 class _Stored:
     """What the last run left. ``explain`` alone is about the project as it is written now."""
@@ -154,6 +161,9 @@ class _Stored:
                 f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
             ).to_arrow_table()
         return ledger.latest_version(self._connection), found
+
+    def logs(self) -> dict[str, str]:
+        return {each.name: each.identity for each in change_logs(self._connection)}
 
 
 def _standing_models(

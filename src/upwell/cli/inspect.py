@@ -16,6 +16,7 @@ from rich.table import Table
 
 from upwell.cli.access import known_layouts, opened, project_in
 from upwell.cli.output import answer, console, quiet
+from upwell.cli.reading import read_as_of, read_now
 from upwell.core.errors import UsageError
 from upwell.core.sql import connect
 from upwell.engine_process import plan_project
@@ -23,11 +24,13 @@ from upwell.project.read import warnings
 from upwell.requirements.measurements import MinuteLatencies, RecordedMinutes
 from upwell.requirements.verify import Outcome
 from upwell.requirements.verify import verify as judge
-from upwell.serve.reader.confined import SQL_TYPE, run_confined
+from upwell.serve.reader.confined import SQL_TYPE, Limits, run_confined
 from upwell.serve.reader.statement import tables_named
 from upwell.store import freshness
 from upwell.transform.plan.models import check_texts
 
+#: What a statement of the command line may use: its tables may be whole histories.
+_LIMITS = Limits(memory="4GB", seconds=300)
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SHOWN_ROWS = 1000
 _GOOD, _BAD = "[green]✓[/]", "[red]✗[/]"
@@ -108,8 +111,11 @@ def _age(age_ms: int | None) -> str:
     return f"{age_ms / 1000:,.0f} s"
 
 
-def query(folder: Path, sql: str, *, output: str) -> None:
-    """Run one SELECT in a confined reader over the tables it names, at one version."""
+def query(folder: Path, sql: str, *, output: str, as_of: str | None = None) -> None:
+    """Run one SELECT in a confined reader over the tables it names, at one version.
+
+    ``as_of``: over the tables as they stood at a version or time, models computed from them anew.
+    """
     if output not in FORMATS:
         raise UsageError(
             "unknown_format",
@@ -119,9 +125,14 @@ def query(folder: Path, sql: str, *, output: str) -> None:
     project = project_in(folder)
     named = tables_named(sql)
     with opened(project) as access:
-        version, tables = access.tables(named)
-    result = run_confined(sql, tables, zone=project.settings.time.zone)
-    _WRITERS[output](version, result)
+        if as_of is not None:
+            found = read_as_of(project, access, named, as_of)
+        else:
+            found = read_now(project, access, named)
+    result = run_confined(
+        sql, found.tables, zone=project.settings.time.zone, models=found.models, limits=_LIMITS
+    )
+    _WRITERS[output](found.version, result)
 
 
 def _write_json(version: int, result: pa.Table) -> None:

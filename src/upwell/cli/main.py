@@ -139,12 +139,16 @@ def query(
     output: Annotated[
         str, typer.Option("--format", help="table, csv, json, parquet or arrow.")
     ] = "table",
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="A past version, or a time such as 2026-03-31 18:00."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a SELECT over tables and models at one version."""
+    """Run a SELECT over tables and models, at one version or as of the past."""
     from upwell.cli import inspect
 
-    inspect.query(project, sql, output="json" if as_json else output)
+    inspect.query(project, sql, output="json" if as_json else output, as_of=as_of)
 
 
 @app.command()
@@ -169,6 +173,17 @@ def verify(project: Folder = HERE, as_json: Json = False) -> None:
     from upwell.cli import inspect
 
     inspect.verify(project, as_json=as_json)
+
+
+@app.command()
+def drill(
+    quick: Annotated[bool, typer.Option("--quick", help="A few faults, within 45 s.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Kill Upwell at every point where it commits, on a scratch shop, and count every row."""
+    from upwell.cli import operate
+
+    operate.drill(quick=quick, stop=_stop_signal(), as_json=as_json)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
 
 from upwell.app import commands
 from upwell.cli.output import answer, errors
@@ -123,6 +124,30 @@ def demo(
     answer(report, as_json=as_json, show=_show_report, ok=sound)
 
 
+def drill(*, quick: bool, stop: threading.Event, as_json: bool) -> None:
+    """Go through the drill. Exit code 1 where a row was lost or doubled, or nothing came back."""
+    from upwell.drill.run import run_drill
+
+    telling = Telling(silent=as_json)
+    try:
+        report = run_drill(quick=quick, tell=telling, stop=stop)
+    except KeyboardInterrupt:
+        report = None
+    finally:
+        telling.close()
+    if report is None:
+        answer({"stopped": True}, as_json=as_json, show=lambda _: errors.print("stopped"))
+        return
+    sound = (
+        report["equal"]
+        and report["proved"]
+        and report["settled"]
+        and report["survived"] == report["faults"]
+        and not report["untried"]
+    )
+    answer(report, as_json=as_json, show=_show_drill, ok=sound)
+
+
 def seconds(text: str) -> float:
     """``90``, ``90s``, ``5m``, ``1h`` in seconds. Raises UsageError for anything else."""
     found = _SPAN.fullmatch(text.strip())
@@ -156,6 +181,16 @@ def _line(event: str, facts: Mapping[str, Any]) -> str:
                 f"  project     {facts['folder']}\n\n"
                 "  Ctrl-C stops everything."
             )
+        case "drill_started":
+            return _done("a scratch shop", f"{facts['faults']} faults to come")
+        case "rebuild_started":
+            return (
+                f"[yellow]![/] rebuilding the hot store from the lake, version {facts['version']}"
+            )
+        case "rebuild_finished":
+            return _done("hot store rebuilt", f"{facts['rows']:,} rows in {facts['seconds']} s")
+        case "lake_begun_anew":
+            return f"[yellow]![/] the lake at {facts['lake']} holds nothing yet: it begins now"
         case "store_set_aside":
             return f"[yellow]![/] {facts['why']} Set aside as {facts['moved_to']}; reading anew."
         case "died":
@@ -178,5 +213,30 @@ def _show_report(report: Mapping[str, Any]) -> None:
         f"every table equals the shop's: {'yes' if report['source_equals_replica'] else 'NO'}\n"
         f"memory (PSS): "
         + ", ".join(f"{name} {size:.0f} MB" for name, size in report["pss_mb"].items()),
+        highlight=False,
+    )
+
+
+def _show_drill(report: Mapping[str, Any]) -> None:
+    for trial in report["trials"]:
+        sign = "[green]✓[/]" if trial["survived"] else "[red]✗[/]"
+        times = f" ×{trial['times']}" if trial["times"] > 1 else ""
+        errors.print(f"{sign} {trial['what']}{times} [dim]{trial['point']}[/]", highlight=False)
+    for point in report["untried"]:
+        errors.print(f"[yellow]![/] never reached: {point}", highlight=False)
+    lines = Table(
+        *("table", "source", "log", "current", "lake", "lost", "doubled", "every row equal"),
+        box=None,
+        pad_edge=False,
+    )
+    for line in report["tables"]:
+        counts = (f"{line[place]:,}" for place in ("source", "log", "current", "lake"))
+        equal = "yes" if line["equal"] else "[red]NO[/]"
+        lines.add_row(line["table"], *counts, str(line["lost"]), str(line["doubled"]), equal)
+    errors.print(lines)
+    errors.print(
+        f"{report['faults']} faults, {report['survived']} survived; {report['changes']:,} changes "
+        f"under load; {report['lost']} rows lost, {report['doubled']} doubled; every model equals "
+        f"its full recompute: {'yes' if report['proved'] else 'NO'}; {report['seconds']} s",
         highlight=False,
     )

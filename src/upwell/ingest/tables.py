@@ -7,6 +7,8 @@ touched, because older rows could not be told from newer ones.
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import duckdb
 import msgspec
 
@@ -14,6 +16,7 @@ from upwell.core.errors import EnvironmentFault, GapError
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import column_definition, quote, quote_table
 from upwell.ingest.staging import is_ours
+from upwell.store.lake.logged import Logged
 
 #: Columns of every change log, after those of the table.
 LOG_COLUMNS = (
@@ -23,6 +26,8 @@ LOG_COLUMNS = (
     Column("_received_at", "TIMESTAMPTZ"),
     Column("_weight", "BIGINT", nullable=False),
 )
+#: Of these the lake keeps bounds, by which it chooses files.
+LOG_BOUNDS = ("_version", "_position", "_committed_at")
 
 
 def log_name(table: str) -> str:
@@ -37,9 +42,28 @@ def captured_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, TableSch
     return {schema.name: schema for schema in schemas}
 
 
-def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
+def change_logs(connection: duckdb.DuckDBPyConnection) -> list[Logged]:
+    """The change logs of all captured tables, as the lake takes them over."""
+    rows = connection.execute("SELECT layout, log FROM _upwell.captured ORDER BY name").fetchall()
+    return [
+        change_log(msgspec.json.decode(layout, type=TableSchema), identity)
+        for layout, identity in rows
+    ]
+
+
+def change_log(schema: TableSchema, identity: str) -> Logged:
+    """The change log of a captured table, as the lake holds it."""
+    columns = (*schema.columns, *LOG_COLUMNS)
+    layout = msgspec.json.encode(schema).decode()
+    return Logged(log_name(schema.name), columns, "_version", LOG_BOUNDS, identity, layout)
+
+
+def create(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, log: str | None = None
+) -> None:
     """Make a captured table's current table and change log, empty, replacing what was there.
 
+    ``log`` is the identity of the change log where it goes on from what the lake holds of it.
     Raises EnvironmentFault for a column named as only ours may be.
     """
     _refuse_our_names(schema)
@@ -51,7 +75,16 @@ def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
     ):
         layout = ", ".join(column_definition(column.name, column.type) for column in columns)
         connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
-    _register(connection, schema)
+    connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
+    connection.execute(
+        "INSERT INTO _upwell.captured VALUES (?, ?, ?)",
+        [schema.name, msgspec.json.encode(schema).decode(), log or uuid4().hex],
+    )
+
+
+def renew_log(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Give a table's change log a new identity: what it holds from here on stands by itself."""
+    connection.execute("UPDATE _upwell.captured SET log = ? WHERE name = ?", [uuid4().hex, name])
 
 
 def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -99,14 +132,9 @@ def widen(connection: duckdb.DuckDBPyConnection, stored: TableSchema, wanted: Ta
             connection.execute(
                 f"ALTER TABLE {quote_table(name)} ADD COLUMN {quote(column.name)} {column.type}"
             )
-    _register(connection, wanted)
-
-
-def _register(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
-    connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
     connection.execute(
-        "INSERT INTO _upwell.captured VALUES (?, ?)",
-        [schema.name, msgspec.json.encode(schema).decode()],
+        "UPDATE _upwell.captured SET layout = ? WHERE name = ?",
+        [msgspec.json.encode(wanted).decode(), wanted.name],
     )
 
 

@@ -7,6 +7,7 @@ converts; should the two ever differ, msgspec's word is reported, and nothing is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
@@ -80,6 +81,8 @@ def _check(kind: inspect.Type, data: Data, place: Place, expected: str = "") -> 
                 yield _not_a_choice(data, values, place)
         case inspect.StrType():
             yield from _check_text(kind, data, place, expected)
+        case inspect.IntType() | inspect.FloatType():
+            yield from _check_number(kind, data, place)
         case _:
             raise TypeError(f"conform.py does not know how to check {kind}")
 
@@ -167,6 +170,19 @@ def _check_text(
     elif len(data) < (kind.min_length or 0) or not re.search(kind.pattern or "", data):
         what = f"`{spoken_place(place)}` cannot be {_quoted(data)}"
         yield _Finding("project_value_wrong", what, place, f"write {expected or kind.pattern}")
+
+
+def _check_number(
+    kind: inspect.IntType | inspect.FloatType, data: Data, place: Place
+) -> Iterator[_Finding]:
+    """Of the bounds there can be only the least value is known; no project value has another."""
+    is_whole = isinstance(kind, inspect.IntType)
+    wanted = "a whole number" if is_whole else "a number"
+    if isinstance(data, bool) or not isinstance(data, int if is_whole else int | float):
+        yield _wrong_type(wanted, data, place)
+    elif not math.isfinite(data) or (kind.ge is not None and data < kind.ge):
+        what = f"`{spoken_place(place)}` cannot be {data}"
+        yield _Finding("project_value_wrong", what, place, f"write {wanted} of at least {kind.ge}")
 
 
 def _unknown(key: str, known: list[str], place: Place) -> _Finding:

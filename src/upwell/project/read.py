@@ -74,8 +74,6 @@ def read_project(folder: Path, *, environment: Mapping[str, str]) -> Project:
 def warnings(project: Project) -> list[str]:
     """What is accepted but has no effect yet, and folders that look like a misspelling."""
     found = []
-    if project.settings.lake is not None:
-        found.append(f"{SETTINGS_FILE}: `lake` is accepted, but no lake is written yet")
     if project.settings.serve.sql is not None:
         found.append(f"{SETTINGS_FILE}: `serve.sql` is accepted, but no SQL is served there yet")
     for name in sorted(entry.name for entry in project.folder.iterdir() if entry.is_dir()):

@@ -120,9 +120,44 @@ class Serve(_Value, frozen=True, kw_only=True):
 
 
 class Lake(_Value, frozen=True, kw_only=True):
-    """Where the durable copy lies. Accepted, not written yet."""
+    """Where the durable copy lies, in Iceberg tables that other programs read as well.
 
-    uri: Annotated[Text, Meta(description="A folder (`./lake`) or `s3://bucket/prefix`.")]
+    A lake in a bucket needs an Iceberg REST catalog; keys are references such as `${LAKE_KEY}`.
+    """
+
+    uri: Annotated[Text, Meta(description="A folder (`./lake`) or `s3://bucket/prefix`.")] = (
+        "./lake"
+    )
+    catalog: Annotated[
+        str, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
+    ] = ""
+    endpoint: Annotated[
+        str, Meta(description="Address of S3-compatible storage; default: that of AWS.")
+    ] = ""
+    region: Annotated[str, Meta(description="Region of the bucket.")] = ""
+    access_key: Annotated[
+        str, Meta(description="Access key; default: what the machine's role gives.")
+    ] = ""
+    secret_key: Annotated[str, Meta(description="Secret of the access key.")] = ""
+    commit_seconds: Annotated[
+        float, Meta(description="What was taken in is durable after about this long.", ge=1)
+    ] = 30.0
+    commit_megabytes: Annotated[
+        float, Meta(description="Or sooner, once so much was logged.", ge=1)
+    ] = 64.0
+    history_days: Annotated[
+        dict[Text, Annotated[int, Meta(ge=1)]],
+        Meta(
+            description="How many days of history to keep of a table, by its name in SQL "
+            "(`shop.orders`); default: all. What still stands is always kept."
+        ),
+    ] = {}
+
+    def __repr__(self) -> str:
+        return f"Lake(uri={self.uri!r}, catalog={self.catalog!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the keys
+        return [("uri", self.uri), ("catalog", self.catalog)]
 
 
 class Settings(_Value, frozen=True, kw_only=True):
@@ -139,7 +174,10 @@ class Settings(_Value, frozen=True, kw_only=True):
     ]
     time: Annotated[BusinessTime, Meta(description="The clock of the business.")] = BusinessTime()
     serve: Annotated[Serve, Meta(description="Addresses served.")] = Serve()
-    lake: Annotated[Lake | None, Meta(description="Where the durable copy lies.")] = None
+    lake: Annotated[
+        Lake | None,
+        Meta(description="Where the durable copy lies; `null`: there is none."),
+    ] = Lake()
 
 
 # ── models/**/*.sql ──────────────────────────────────────────────────────────────────────────────

@@ -18,9 +18,13 @@ _US_PER_MINUTE = 60_000_000
 def record(
     connection: duckdb.DuckDBPyConnection, dashboard: str, minute_us: int, seen: Histogram
 ) -> None:
-    """Add what was seen in the minute that ``minute_us`` (microseconds since 1970) falls into."""
+    """Add what was seen in the minute that ``minute_us`` (microseconds since 1970) falls into.
+
+    It counts towards the version to come, since the last one may be in the lake already.
+    """
     connection.execute(
-        f"INSERT INTO {TABLE} VALUES (make_timestamptz(?::BIGINT), ?, ?)",
+        f"INSERT INTO {TABLE} SELECT coalesce(max(version), 0) + 1, make_timestamptz(?::BIGINT), "
+        f"?, ?::BIGINT[] FROM upwell.versions",
         [minute_us - minute_us % _US_PER_MINUTE, dashboard, seen.encode()],
     )
 

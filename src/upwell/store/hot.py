@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 
 from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
+from upwell.core.faults import reach
 from upwell.core.sql import connect, literal
 
 #: A write-ahead log of this size is folded in between two versions; in bulk a larger one, since
@@ -66,7 +67,9 @@ class HotStore:
             self.writer.rollback()
             raise
         with self.commit_lock:
+            reach("store.before_commit")
             self.writer.commit()
+            reach("store.after_commit")
             if announce is not None:
                 announce()
 
@@ -109,7 +112,9 @@ class HotStore:
     def try_checkpoint(self) -> bool:
         """As ``checkpoint``, at once or not at all: False where an open transaction forbids it."""
         try:
+            reach("store.before_checkpoint")
             self.writer.execute("CHECKPOINT")
+            reach("store.after_checkpoint")
         except duckdb.TransactionException as error:
             if "Cannot CHECKPOINT" not in str(error):
                 raise

@@ -15,9 +15,15 @@ import msgspec
 
 from upwell.core.errors import IntegrityError
 from upwell.core.position import BEGINNING, Position
+from upwell.core.schema import Column
+from upwell.core.sql import quote
 
 #: Format of everything in the store. A store of another format is built anew.
-FORMAT = 1
+FORMAT = 2
+
+#: Facts: the line of stores that this one belongs to, each made from the lake of the one before;
+#: and through which version the lake has taken the change logs over.
+LINEAGE, DURABLE = "lineage", "durable version"
 
 #: Versions older than this are forgotten by ``trim``.
 KEPT_HOURS = 48
@@ -25,20 +31,32 @@ KEPT_HOURS = 48
 #: Upwell's own tables that anyone may read, in the schema ``upwell``.
 TABLES = ("versions", "quarantine", "freshness")
 
-_LAYOUT = """
+#: The columns of ``upwell.versions``.
+VERSIONS = (
+    Column("version", "BIGINT", nullable=False),
+    Column("source", "VARCHAR", nullable=False),
+    Column("position", "VARCHAR", nullable=False),
+    Column("complete_through", "TIMESTAMPTZ"),
+    Column("logical_time", "TIMESTAMPTZ", nullable=False),
+    Column("transactions", "BIGINT", nullable=False),
+    Column("changes", "BIGINT", nullable=False),
+)
+
+_LAYOUT = f"""
 CREATE SCHEMA IF NOT EXISTS upwell;
 CREATE SCHEMA IF NOT EXISTS _upwell;
 CREATE TABLE IF NOT EXISTS _upwell.facts (name VARCHAR, value VARCHAR);
-CREATE TABLE IF NOT EXISTS _upwell.captured (name VARCHAR NOT NULL, layout VARCHAR NOT NULL);
-CREATE TABLE IF NOT EXISTS upwell.versions (
-    version BIGINT NOT NULL,
-    source VARCHAR NOT NULL,
-    position VARCHAR NOT NULL,
-    complete_through TIMESTAMPTZ,
-    logical_time TIMESTAMPTZ NOT NULL,
-    transactions BIGINT NOT NULL,
-    changes BIGINT NOT NULL
+CREATE TABLE IF NOT EXISTS _upwell.captured (
+    name VARCHAR NOT NULL,
+    layout VARCHAR NOT NULL,
+    log VARCHAR NOT NULL
 );
+CREATE TABLE IF NOT EXISTS upwell.versions ({
+    ", ".join(
+        f"{quote(column.name)} {column.type}{'' if column.nullable else ' NOT NULL'}"
+        for column in VERSIONS
+    )
+});
 CREATE TABLE IF NOT EXISTS upwell.quarantine (
     version BIGINT NOT NULL,
     source_table VARCHAR NOT NULL,
@@ -48,6 +66,7 @@ CREATE TABLE IF NOT EXISTS upwell.quarantine (
     raw VARCHAR
 );
 CREATE TABLE IF NOT EXISTS upwell.freshness (
+    version BIGINT NOT NULL,
     minute TIMESTAMPTZ NOT NULL,
     dashboard VARCHAR NOT NULL,
     histogram BIGINT[] NOT NULL
@@ -74,6 +93,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     if found is None:
         write_fact(connection, "format", str(FORMAT))
         write_fact(connection, "store", uuid4().hex)
+        write_fact(connection, LINEAGE, uuid4().hex)
     elif found != str(FORMAT):
         raise IntegrityError(
             "store_format",
@@ -91,6 +111,16 @@ def read_fact(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
 def write_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     connection.execute("DELETE FROM _upwell.facts WHERE name = ?", [name])
     connection.execute("INSERT INTO _upwell.facts VALUES (?, ?)", [name, value])
+
+
+def read_identity(connection: duckdb.DuckDBPyConnection, source: str) -> str | None:
+    """Who the source was that rows were read from; None if none were."""
+    return read_fact(connection, f"source {source}")
+
+
+def write_identity(connection: duckdb.DuckDBPyConnection, source: str, identity: str) -> None:
+    """Record who the source is, in the transaction that takes its snapshot in."""
+    write_fact(connection, f"source {source}", identity)
 
 
 def built_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -161,11 +191,16 @@ def append(
         )
 
 
-def trim(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
-    """Forget versions older than ``KEPT_HOURS``, but never a source's newest."""
+def trim(
+    connection: duckdb.DuckDBPyConnection, now_us: int, durable_version: int | None = None
+) -> None:
+    """Forget versions older than ``KEPT_HOURS``, but never a source's newest.
+
+    Nor, with ``durable_version``, one after it: the lake has not taken it over yet.
+    """
     connection.execute(
         "DELETE FROM upwell.versions WHERE logical_time < make_timestamptz(?::BIGINT) "
-        "AND version < (SELECT min(newest) FROM "
+        "AND version <= coalesce(?::BIGINT, version) AND version < (SELECT min(newest) FROM "
         "(SELECT max(version) AS newest FROM upwell.versions GROUP BY source))",
-        [now_us - KEPT_HOURS * 3_600_000_000],
+        [now_us - KEPT_HOURS * 3_600_000_000, durable_version],
     )

@@ -31,6 +31,8 @@ def main() -> int:
         _load(connection, name, _part(stdin))
     _lock(connection, request["memory"])
     try:
+        for name, query, bound in request["models"]:
+            connection.execute(f"CREATE TABLE {quote(name)} AS {query}", bound or None)
         answer = connection.execute(request["sql"])
         types = [str(column[1]) for column in answer.description or ()]
         result = _with_types(answer.to_arrow_table(), types)

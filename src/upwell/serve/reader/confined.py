@@ -10,7 +10,7 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -31,9 +31,16 @@ class Limits:
 
 
 def run_confined(
-    sql: str, tables: Mapping[str, pa.Table], *, zone: str, limits: Limits = Limits()
+    sql: str,
+    tables: Mapping[str, pa.Table],
+    *,
+    zone: str,
+    models: Sequence[tuple[str, str, Mapping[str, int]]] = (),
+    limits: Limits = Limits(),
 ) -> pa.Table:
     """The result of ``sql`` over ``tables`` (named as in SQL); fields carry ``SQL_TYPE``.
+
+    ``models`` (name, query, what it binds) are computed from the tables before, in their order.
 
     Raises UsageError with DuckDB's words where the statement fails or goes over its limits.
     """
@@ -43,6 +50,7 @@ def run_confined(
         "memory": limits.memory,
         "seconds": limits.seconds,
         "tables": list(tables),
+        "models": list(models),
     }
     child = subprocess.Popen(
         [sys.executable, "-I", "-m", "upwell.serve.reader.child"],

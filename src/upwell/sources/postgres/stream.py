@@ -34,6 +34,8 @@ from upwell.sources.postgres.session import address, fault, session
 from upwell.sources.postgres.wal import lsn_of, position_of
 
 _IDLE_SECONDS = 1.0
+#: Acknowledges nothing: the server leaves its slot where it is.
+_NOTHING = 0
 #: What the server reports when the log, the slot or the publication no longer serves us.
 _LOG_LOST_STATES = ("42704", "55000", "58P01")
 _NO_TRANSACTIONS = Transactions((), np.empty(0, np.int64))
@@ -64,7 +66,7 @@ class PostgresStream:
         has_binary = all(
             column.type.has_binary for table in following.catalog.tables for column in table.columns
         )
-        self._receiver, self._decoder = self._open(lsn_of(position), binary=has_binary)
+        self._receiver, self._decoder = self._open(_NOTHING, binary=has_binary)
         self._clock = SourceClock(following.url, noticed=self._ask_for, now_us=now_us)
 
     def poll(self, timeout_seconds: float) -> SourceBatch | None:

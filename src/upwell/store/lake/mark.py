@@ -32,9 +32,14 @@ class MarkedSource(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """See the module. ``logs`` gives the identity of each captured table's change log."""
+    """See the module. ``logs`` gives the identity of each captured table's change log.
+
+    ``lineage`` names the line of hot stores, each made from the lake of the one before: one of
+    another line has nothing to do with this lake.
+    """
 
     format: int = FORMAT
+    lineage: str = ""
     version: int = 0
     logical_time_us: int = 0
     sources: Mapping[str, MarkedSource] = {}

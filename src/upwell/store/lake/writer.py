@@ -11,7 +11,6 @@ one before can end no round any more, then in every table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import duckdb
 import structlog
@@ -22,10 +21,11 @@ from pyiceberg.types import LongType
 
 from upwell.core.errors import EnvironmentFault
 from upwell.core.faults import reach
-from upwell.core.schema import Column
 from upwell.core.sql import quote, quote_table
+from upwell.store.lake.expiry import forgettable
 from upwell.store.lake.lake import Lake
 from upwell.store.lake.layout import arrow_schema, outward
+from upwell.store.lake.logged import VERSIONS, Logged
 from upwell.store.lake.mark import LEDGER, PROJECT, Mark
 from upwell.store.lake.parquet import Target, write_files
 from upwell.store.lake.tables import Change, LakeTable
@@ -39,40 +39,6 @@ VERSION_COLUMN, THROUGH = "upwell.version-column", "upwell.version"
 _BATCH_ROWS = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """An append-only table of the hot store that the lake is to hold.
-
-    ``version`` is the column that says in which version a row came; ``bounded`` are those whose
-    bounds each file tells. ``identity`` changes when the log begins anew; ``layout`` describes the
-    table that it is the log of.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    version: str
-    bounded: tuple[str, ...]
-    identity: str = ""
-    layout: str = ""
-
-
-#: The ledger itself as a log.
-VERSIONS = Logged(
-    LEDGER,
-    (
-        Column("version", "BIGINT"),
-        Column("source", "VARCHAR"),
-        Column("position", "VARCHAR"),
-        Column("complete_through", "TIMESTAMPTZ"),
-        Column("logical_time", "TIMESTAMPTZ"),
-        Column("transactions", "BIGINT"),
-        Column("changes", "BIGINT"),
-    ),
-    "version",
-    ("version", "logical_time"),
-)
-
-
 def read_mark(lake: Lake) -> Mark:
     """How far a lake is whole; changes nothing."""
     ledger = lake.table(LEDGER)
@@ -83,9 +49,9 @@ class LakeWriter:
     """The one that writes a lake. Used from one thread at a time."""
 
     def __init__(self, lake: Lake, project: str) -> None:
-        self._lake = lake
+        self.lake = lake
         self._ledger = lake.table(LEDGER) or lake.create(
-            LEDGER, VERSIONS.columns, {PROJECT: project}
+            LEDGER, VERSIONS.columns, {PROJECT: project, VERSION_COLUMN: VERSIONS.version}
         )
         owner = self._ledger.properties.get(PROJECT, "")
         if owner != project:
@@ -99,6 +65,7 @@ class LakeWriter:
         self._ledger.commit(Change(), epoch=self.epoch)
         self.mark = Mark.read(self._ledger.properties, self._ledger.location)
         self._tables: dict[str, LakeTable] = {}
+        self._in_doubt = False  # whether a round may have ended without our hearing of it
 
     @property
     def ledger(self) -> LakeTable:
@@ -108,11 +75,11 @@ class LakeWriter:
 
     def take_over(self) -> None:
         """Fence every table from the engine before, and remove what it left beyond the mark."""
-        names = self._lake.names()
+        names = self.lake.names()
         for name in names:
             if name == LEDGER:
                 continue
-            table = self._lake.table(name)
+            table = self.lake.table(name)
             if table is None or table.epoch == self.epoch:
                 continue
             beyond = [each for each in table.files if _begins_after(each, table, self.mark.version)]
@@ -126,14 +93,14 @@ class LakeWriter:
     def _put_logs_back(self, names: Sequence[str]) -> None:
         """Undo the exchange of a log that no mark knows of."""
         for name, identity in self.mark.logs.items():
-            logged = self._lake.table(name)
+            logged = self.lake.table(name)
             if logged is not None and logged.properties.get(LOG) == identity:
                 continue
-            aside = _aside_name(name, identity)
+            aside = aside_name(name, identity)
             if aside in names:
                 if logged is not None:
-                    self._lake.forget(name)
-                self._lake.rename(aside, name)
+                    self.lake.forget(name)
+                self.lake.rename(aside, name)
 
     # ── rounds ───────────────────────────────────────────────────────────────────────────────────
 
@@ -145,45 +112,52 @@ class LakeWriter:
         ``connection`` sees the hot store at exactly that version, and keeps seeing it. Raises
         OvertakenError for good; anything else leaves a round that can be made again.
         """
+        if self._in_doubt:
+            self._ledger.refresh()
+            self.mark = Mark.read(self._ledger.properties, self._ledger.location)
+        self._in_doubt = True
         written = 0
         for logged in logs:
             written += self._append(connection, logged, mark.version)
             reach("lake.table_flushed")
         files = self._write(connection, VERSIONS, self._ledger, self.mark.version, mark.version)
-        self._ledger.commit(Change(added=files, properties=mark.as_property()), epoch=self.epoch)
+        change = Change(files, (), mark.as_property(), forgettable(self._ledger))
+        self._ledger.commit(change, epoch=self.epoch)
         reach("lake.round_ended")
-        self.mark = mark
+        self.mark, self._in_doubt = mark, False
         return written + sum(each.file_size_in_bytes for each in files)
 
     def table(self, name: str) -> LakeTable | None:
         """One of the tables that this writer has written."""
         return self._tables.get(name)
 
+    def tables(self) -> list[LakeTable]:
+        """The tables that this writer has written, the ledger among them."""
+        return [*self._tables.values(), self._ledger]
+
     def _append(self, connection: duckdb.DuckDBPyConnection, logged: Logged, version: int) -> int:
         known = self._tables.get(logged.name)
         if known is None or known.properties.get(LOG) != logged.identity:
-            if not _has_rows(connection, logged, 0):
-                return 0
             known = self._tables[logged.name] = self._log_table(logged)
         through = int(known.properties[THROUGH])
         if not _has_rows(connection, logged, through):
             return 0
-        self._lake.widen(known, logged.columns)
+        self.lake.widen(known, logged.columns)
         files = self._write(connection, logged, known, through, version)
         properties = {THROUGH: str(version), LAYOUT: logged.layout}
-        known.commit(Change(added=files, properties=properties), epoch=self.epoch)
+        known.commit(Change(files, (), properties, forgettable(known)), epoch=self.epoch)
         return sum(each.file_size_in_bytes for each in files)
 
     def _log_table(self, logged: Logged) -> LakeTable:
         """The table of a log; one of the same name and another identity is set aside."""
-        found = self._lake.table(logged.name)
+        found = self.lake.table(logged.name)
         if found is not None and found.properties.get(LOG) != logged.identity:
-            self._lake.rename(
-                logged.name, _aside_name(logged.name, found.properties.get(LOG, "before"))
+            self.lake.rename(
+                logged.name, aside_name(logged.name, found.properties.get(LOG, "before"))
             )
             found = None
         if found is None:
-            found = self._lake.create(
+            found = self.lake.create(
                 logged.name,
                 logged.columns,
                 {
@@ -206,7 +180,7 @@ class LakeWriter:
         through: int,
     ) -> list[DataFile]:
         target = Target(
-            self._lake.objects,
+            self.lake.objects,
             table.folder,
             table.schema,
             arrow_schema(table.schema, logged.columns),
@@ -231,7 +205,8 @@ def _has_rows(connection: duckdb.DuckDBPyConnection, logged: Logged, after: int)
     )
 
 
-def _aside_name(name: str, identity: str) -> str:
+def aside_name(name: str, identity: str) -> str:
+    """Under what name a log is kept that another one of its table has taken the place of."""
     return f"{name}__until_{identity[:12]}"
 
 
