@@ -184,6 +184,12 @@ def _split(size: int, run: list[Placed], full: int) -> list[Placed]:
     return [placed(each, run[0].first, run[-1].last) for each in sizes]
 
 
+def test_few_files_are_not_worth_a_merge() -> None:
+    files = [placed(1_000_000, number, number) for number in range(1, 9)]
+    assert choose(files[:7], 9, Tiers()) == []
+    assert choose(files, 9, Tiers()) == files
+
+
 def test_one_merge_reads_little_more_than_a_full_file() -> None:
     files = [placed(FILE_BYTES // 3, number, number) for number in range(1, 30)]
     assert sum(each.size_bytes for each in choose(files, 30, Tiers())) < 2 * FILE_BYTES

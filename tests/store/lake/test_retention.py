@@ -61,6 +61,17 @@ def test_an_image_that_ended_and_came_back_keeps_its_last_beginning(tmp_path: Pa
     assert rows_in(rounds.lake, rounds.table()) == [(1, "a", 5, 1)]
 
 
+def test_rows_are_paired_by_all_their_values(tmp_path: Path) -> None:
+    rounds = Rounds(tmp_path)
+    rounds.round([(1, "a")])
+    rounds.round([], [(1, "a")])
+    rounds.round([(1, "a")])
+    rounds.round([(2, "a"), (1, None)])
+    rounds.round([], [(2, "a"), (1, None)])
+    fold_before(rounds, after(5))
+    assert rows_in(rounds.lake, rounds.table()) == [(1, "a", 3, 1)]
+
+
 def test_sums_after_the_cut_off_are_what_they_were(tmp_path: Path) -> None:
     rounds = Rounds(tmp_path)
     for version in range(1, 25):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from tests.store.lake.test_compaction import compact_all
 from upwell.core.errors import IntegrityError
 from upwell.store.lake.expiry import forgettable
 from upwell.store.lake.mark import LEDGER
-from upwell.store.lake.objects import path_of
+from upwell.store.lake.objects import Stored, path_of
+from upwell.store.lake.scrub import scrub
 from upwell.store.lake.sweep import LIST, Sweeper
 from upwell.store.lake.tables import Change, OvertakenError
 
@@ -182,6 +183,22 @@ def test_a_held_snapshot_can_be_read_until_the_grace_ends(tmp_path: Path) -> Non
         rows_in(rounds.lake, held)
 
 
+def test_what_a_kept_snapshot_names_stays_however_long(tmp_path: Path) -> None:
+    rounds = Rounds(tmp_path)
+    for number in range(6):
+        rounds.round([(number, "")])
+    compact_all(rounds)
+    before = data_files(rounds)
+    assert len(before) == 7
+    clock = Clock()
+    sweeping = sweeper(rounds, clock)
+    for _ in range(3):
+        sweeping.sweep(rounds.writer.epoch)
+        clock.now += GRACE
+    assert data_files(rounds) == before
+    assert scrub(rounds.lake).damages == ()
+
+
 def test_a_list_that_cannot_be_read_only_delays(rounds: Rounds) -> None:
     clock = Clock()
     sweeper(rounds, clock).sweep(rounds.writer.epoch)
@@ -246,6 +263,21 @@ def test_nothing_goes_after_the_catalog_went_back_in_time(tmp_path: Path, lost: 
             sweeping.sweep(rounds.writer.epoch)
         clock.now += GRACE
     assert everything(rounds) == before
+
+
+def test_nothing_goes_while_the_listing_shows_nothing_of_a_table(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = rounds.lake.objects
+    everywhere = objects.list
+
+    def renamed(below: str) -> Iterator[Stored]:
+        for each in everywhere(below):
+            yield Stored(each.location.replace("orders__log", "orders%5F%5Flog"), each.size_bytes)
+
+    monkeypatch.setattr(objects, "list", renamed)
+    with pytest.raises(IntegrityError, match="shows no file of"):
+        sweeper(rounds, Clock()).sweep(rounds.writer.epoch)
 
 
 def test_the_ledger_must_be_there(rounds: Rounds) -> None:
