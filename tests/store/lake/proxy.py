@@ -203,7 +203,7 @@ class _Connection:
         return True
 
 
-_STEP = 100
+_STEP = 10
 
 
 def _reset(client: socket.socket) -> None:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,6 +136,7 @@ def serving(folder: Path, program: Path) -> Iterator[Seaweed]:
             yield seaweed
         finally:
             process.kill()
+            _clear_away(ports.values())
 
 
 def _await_ready(
@@ -163,6 +164,13 @@ def _await_ready(
         except (requests.RequestException, KeyError, ValueError):
             pass
         process_ended_after(process, 0.05)
+
+
+def _clear_away(ports: Iterable[int]) -> None:
+    """Remove the sockets that the server makes beside its ports, wherever its data lies."""
+    for port in ports:
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - it always does
+            left.unlink(missing_ok=True)
 
 
 def process_ended_after(process: subprocess.Popen[bytes], seconds: float) -> bool:

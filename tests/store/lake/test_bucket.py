@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("seaweed")
 
 DATA = bytes(range(256)) * 400
 NAME = f"shop.orders-1/data/000001-{digest_of(DATA)}.parquet"
-IMPATIENT = Patience(connect_seconds=1, request_seconds=0.4, retry_seconds=0.2)
+IMPATIENT = Patience(connect_seconds=1, request_seconds=0.25, retry_seconds=0.2)
 OPERATIONS: dict[str, Callable[[Bucket, str], object]] = {
     "read": lambda bucket, location: bucket.read(location),
     "write": lambda bucket, location: bucket.write(location, DATA),

@@ -243,7 +243,7 @@ def test_of_many_that_swap_at_once_one_succeeds(seaweed: Seaweed, seen: str) -> 
     tag = None
     if seen == "the same":
         tag = Bucket(root, seaweed.access).swap(location, b"before", None)
-    start = threading.Barrier(6)
+    start = threading.Barrier(3)
     tags: list[str | None] = []
 
     def swap(number: int) -> None:
@@ -251,7 +251,7 @@ def test_of_many_that_swap_at_once_one_succeeds(seaweed: Seaweed, seen: str) -> 
         start.wait()
         tags.append(bucket.swap(location, f"{number}".encode(), tag))
 
-    threads = [threading.Thread(target=swap, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=swap, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

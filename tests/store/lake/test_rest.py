@@ -23,7 +23,7 @@ from upwell.store.lake.writer import read_mark
 
 pytestmark = pytest.mark.xdist_group("seaweed")
 
-IMPATIENT = Patience(connect_seconds=1, request_seconds=1, retry_seconds=0.2)
+IMPATIENT = Patience(connect_seconds=1, request_seconds=0.8, retry_seconds=0.2)
 COMMIT = "POST /v1/"  # of a table, unless it says otherwise
 ORDERS = "shop.orders__log"
 
@@ -185,8 +185,14 @@ def is_whole(seaweed: Seaweed, rounds: Rounds) -> bool:
     return Counter(rows_in(lake, log)) == Counter(rounds.logged())
 
 
-@pytest.mark.parametrize("name", ["orders__log", "versions"])
-@pytest.mark.parametrize("lands", ["before it is made again", "after it was made again"])
+@pytest.mark.parametrize(
+    ("name", "lands"),
+    [
+        ("orders__log", "before it is made again"),
+        ("versions", "before it is made again"),
+        ("versions", "after it was made again"),
+    ],
+)
 def test_a_commit_that_lands_after_its_writer_gave_up_counts_once(
     seaweed: Seaweed, rounds: Rounds, line: Line, name: str, lands: str
 ) -> None:
