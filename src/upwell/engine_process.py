@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -23,11 +22,7 @@ from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import captured_tables, log_name
 from upwell.project.values import Lake, Project
 from upwell.project_lake import project_lake_held
-from upwell.serve.web.metrics import check_metrics
-from upwell.sources.postgres.source import PostgresSource, slot_name
-from upwell.sources.postgres.tables import sql_name
 from upwell.start import (
-    SourceSetting,
     StoppedError,
     begin_following,
     build_models,
@@ -42,52 +37,9 @@ from upwell.store.lake.mark import Mark
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.supervise import report
-from upwell.transform.plan import Plan, plan_models
+from upwell.transform.plan import Plan
 from upwell.transform.refresh import Refresher
-
-
-def source_settings(project: Project) -> list[SourceSetting]:
-    """The project's sources, ready to be opened."""
-    return [
-        SourceSetting(
-            name,
-            partial(_open_source, project.settings.name, name, setting.url, setting.tables),
-            frozenset(sql_name(name, table) for table in setting.tables),
-        )
-        for name, setting in project.settings.sources.items()
-    ]
-
-
-def _open_source(
-    project: str, name: str, url: str, tables: Sequence[str], identity: str | None
-) -> PostgresSource:
-    return PostgresSource(
-        name, url, tables, slot=slot_name(project, name), expected_system_id=identity
-    )
-
-
-def source_layouts(project: Project) -> dict[str, TableSchema]:
-    """The captured tables as the sources have them now. Raises as opening a source does."""
-    layouts: dict[str, TableSchema] = {}
-    for setting in source_settings(project):
-        source = setting.open(None)
-        try:
-            layouts |= {schema.name: schema for schema in source.tables}
-        finally:
-            source.close()
-    return layouts
-
-
-def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
-    """The plan of all models over these tables. Raises ProjectError for what does not hold."""
-    plan = plan_models(list(project.models.values()), list(layouts.values()))
-    problems = check_metrics(project, {model.name: model.schema for model in plan.models})
-    if problems:
-        raise problems[0]
-    return plan
-
-
-# ── the engine's process ─────────────────────────────────────────────────────────────────────────
+from upwell.wiring import plan_project, source_settings
 
 
 def run_engine(project: Project, stop: threading.Event) -> None:

@@ -37,5 +37,10 @@ def project_lake_held(project: Project) -> Iterator[tuple[LakeWriter | None, Hol
 def access(setting: LakeSetting) -> Access:
     """How a lake in a bucket is reached."""
     return Access(
-        setting.catalog, setting.endpoint, setting.region, setting.access_key, setting.secret_key
+        setting.catalog,
+        setting.endpoint,
+        setting.region,
+        setting.access_key,
+        setting.secret_key,
+        setting.warehouse,
     )

@@ -32,6 +32,7 @@ from upwell.store.lake.writer import read_mark
 from upwell.store.place import StatePlace
 from upwell.transform.plan import ModelPlan, Plan
 from upwell.transform.refresh import MODEL_FAILURES, build, drop
+from upwell.wiring import SourceSetting
 
 log = structlog.get_logger(__name__)
 
@@ -41,15 +42,6 @@ Report = Callable[..., None]
 
 class StoppedError(Exception):
     """Told to stop before there was anything to serve."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSetting:
-    """A configured source: what it is called, how to reach it, and its tables by SQL name."""
-
-    name: str
-    open: Callable[[str | None], Source]  # given the cluster's identity known so far
-    tables: frozenset[str]
 
 
 def open_store(

@@ -22,7 +22,6 @@ from upwell.cli.operate import seconds
 from upwell.core.errors import Exit, UsageError
 from upwell.core.position import Position
 from upwell.core.schema import Column, TableSchema
-from upwell.engine_process import plan_project
 from upwell.ingest import tables
 from upwell.ingest.load import load_snapshot
 from upwell.project.read import read_project
@@ -30,6 +29,7 @@ from upwell.start import build_models, open_store
 from upwell.store import ledger
 from upwell.store.place import StatePlace
 from upwell.testing import MemorySource
+from upwell.wiring import plan_project
 
 ORDERS = TableSchema(
     "shop.orders",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,6 @@ from upwell.core.errors import EnvironmentFault, Unavailable
 from upwell.core.protocols import TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
-from upwell.engine_process import plan_project, source_layouts, source_settings
 from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables, change_logs
 from upwell.project.read import read_project
@@ -27,6 +27,16 @@ from upwell.store import ledger
 from upwell.store.hot import open_read_only
 from upwell.store.place import StatePlace
 from upwell.transform.plan import Plan, plan_models
+from upwell.wiring import plan_project, source_layouts, source_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a statement runs over: tables, and models to be computed from them in order."""
+
+    version: int
+    tables: Mapping[str, pa.Table]
+    models: Sequence[tuple[str, str, Mapping[str, int]]] = ()
 
 
 class Access(Protocol):

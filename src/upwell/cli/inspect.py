@@ -14,12 +14,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from rich.table import Table
 
-from upwell.cli.access import known_layouts, opened, project_in
+from upwell.cli.access import Found, known_layouts, opened, project_in
 from upwell.cli.output import answer, console, quiet
-from upwell.cli.reading import read_as_of, read_now
 from upwell.core.errors import UsageError
 from upwell.core.sql import connect
-from upwell.engine_process import plan_project
 from upwell.project.read import warnings
 from upwell.requirements.measurements import MinuteLatencies, RecordedMinutes
 from upwell.requirements.verify import Outcome
@@ -28,8 +26,10 @@ from upwell.serve.reader.confined import SQL_TYPE, Limits, run_confined
 from upwell.serve.reader.statement import tables_named
 from upwell.store import freshness
 from upwell.transform.plan.models import check_texts
+from upwell.wiring import plan_project
 
 #: What a statement of the command line may use: its tables may be whole histories.
+_OF_THE_PAST = ("__log", "__history")
 _LIMITS = Limits(memory="4GB", seconds=300)
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SHOWN_ROWS = 1000
@@ -125,10 +125,12 @@ def query(folder: Path, sql: str, *, output: str, as_of: str | None = None) -> N
     project = project_in(folder)
     named = tables_named(sql)
     with opened(project) as access:
-        if as_of is not None:
-            found = read_as_of(project, access, named, as_of)
-        else:
-            found = read_now(project, access, named)
+        if as_of is None and not any(name.endswith(_OF_THE_PAST) for name in named):
+            found = Found(*access.tables(named))
+        else:  # what reads the lake takes a second to load
+            from upwell.cli import reading
+
+            found = reading.read(project, access, named, as_of)
     result = run_confined(
         sql, found.tables, zone=project.settings.time.zone, models=found.models, limits=_LIMITS
     )

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-
-from upwell.cli.access import Access, known_layouts
+from upwell.cli.access import Access, Found, known_layouts
 from upwell.core.errors import UsageError
-from upwell.engine_process import plan_project
 from upwell.ingest.tables import log_name
 from upwell.past import HISTORY, Logs, Moment, derivation, table_of
 from upwell.project.values import Project
 from upwell.project_lake import find_project_lake
+from upwell.wiring import plan_project
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a statement runs over: tables, and models to be computed from them in order."""
-
-    version: int
-    tables: Mapping[str, pa.Table]
-    models: Sequence[tuple[str, str, Mapping[str, int]]] = field(default=())
+def read(project: Project, access: Access, named: Sequence[str], as_of: str | None) -> Found:
+    """The tables named, as of a moment (see ``read_moment``) or as they are."""
+    if as_of is None:
+        return _read_now(project, access, named)
+    return _read_as_of(project, access, named, read_moment(as_of, project.settings.time.zone))
 
 
-def read_now(project: Project, access: Access, named: Sequence[str]) -> Found:
+def _read_now(project: Project, access: Access, named: Sequence[str]) -> Found:
     """All at one version; a change log or a history whole, whatever part of it is in the lake."""
     layouts = known_layouts(project)[0]
     past = {name: table for name in named if (table := table_of(name, layouts)) is not None}
@@ -52,10 +47,9 @@ def read_now(project: Project, access: Access, named: Sequence[str]) -> Found:
     return Found(version, {name: tables[name] for name in plain} | read)
 
 
-def read_as_of(project: Project, access: Access, named: Sequence[str], as_of: str) -> Found:
+def _read_as_of(project: Project, access: Access, named: Sequence[str], moment: Moment) -> Found:
     """Captured tables as they stood then; models are computed from them with today's text."""
     layouts = known_layouts(project)[0]
-    moment = read_moment(as_of, project.settings.time.zone)
     time = moment.time or datetime.now(UTC)
     wanted = derivation(
         plan_project(project, dict(layouts)), named, int(time.timestamp() * 1_000_000)

@@ -131,6 +131,9 @@ class Lake(_Value, frozen=True, kw_only=True):
     catalog: Annotated[
         str, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
     ] = ""
+    warehouse: Annotated[
+        str, Meta(description="What the catalog calls the lake's place; default: the bucket.")
+    ] = ""
     endpoint: Annotated[
         str, Meta(description="Address of S3-compatible storage; default: that of AWS.")
     ] = ""

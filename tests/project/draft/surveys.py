@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from upwell.core.schema import Column, TableSchema
-from upwell.engine_process import plan_project
 from upwell.project.draft import Proposal, Wishes, files_of, propose
 from upwell.project.read import read_project
 from upwell.project.survey import Family, SeenColumn, SeenForeignKey, SeenTable, Survey
 from upwell.project.values import Project
+from upwell.wiring import plan_project
 
 SEEN_AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RECENTLY = datetime(2026, 11, 22, 11, 30, tzinfo=UTC)

@@ -1,0 +1,68 @@
+"""A project's sources and models, made of what its files say.
+
+What any process and most verbs need of a project; nothing of it opens a store or a lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from upwell.core.protocols import Source
+from upwell.core.schema import TableSchema
+from upwell.project.values import Project
+from upwell.serve.web.metrics import check_metrics
+from upwell.sources.postgres.source import PostgresSource, slot_name
+from upwell.sources.postgres.tables import sql_name
+from upwell.transform.plan import Plan, plan_models
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSetting:
+    """A configured source: what it is called, how to reach it, and its tables by SQL name."""
+
+    name: str
+    open: Callable[[str | None], Source]  # given the cluster's identity known so far
+    tables: frozenset[str]
+
+
+def source_settings(project: Project) -> list[SourceSetting]:
+    """The project's sources, ready to be opened."""
+    return [
+        SourceSetting(
+            name,
+            partial(_open_source, project.settings.name, name, setting.url, setting.tables),
+            frozenset(sql_name(name, table) for table in setting.tables),
+        )
+        for name, setting in project.settings.sources.items()
+    ]
+
+
+def _open_source(
+    project: str, name: str, url: str, tables: Sequence[str], identity: str | None
+) -> PostgresSource:
+    return PostgresSource(
+        name, url, tables, slot=slot_name(project, name), expected_system_id=identity
+    )
+
+
+def source_layouts(project: Project) -> dict[str, TableSchema]:
+    """The captured tables as the sources have them now. Raises as opening a source does."""
+    layouts: dict[str, TableSchema] = {}
+    for setting in source_settings(project):
+        source = setting.open(None)
+        try:
+            layouts |= {schema.name: schema for schema in source.tables}
+        finally:
+            source.close()
+    return layouts
+
+
+def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
+    """The plan of all models over these tables. Raises ProjectError for what does not hold."""
+    plan = plan_models(list(project.models.values()), list(layouts.values()))
+    problems = check_metrics(project, {model.name: model.schema for model in plan.models})
+    if problems:
+        raise problems[0]
+    return plan
