@@ -187,6 +187,36 @@ def drill(
 
 
 @app.command()
+def scrub(
+    project: Folder = HERE,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Repair what is damaged; Upwell must not run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every file of the lake against what was written."""
+    from upwell.cli import keeping
+
+    keeping.scrub(project, mend=mend, as_json=as_json)
+
+
+@app.command()
+def backup(archive: Path, project: Folder = HERE, as_json: Json = False) -> None:
+    """Write what neither lake nor source hold into an archive (a .tar.gz)."""
+    from upwell.cli import keeping
+
+    keeping.backup(project, archive, as_json=as_json)
+
+
+@app.command()
+def restore(archive: Path, directory: Path, as_json: Json = False) -> None:
+    """Put a backup into an empty folder; `run` there goes on where it ended."""
+    from upwell.cli import keeping
+
+    keeping.restore(archive, directory, as_json=as_json)
+
+
+@app.command()
 def version(as_json: Json = False) -> None:
     """Which Upwell this is."""
     answer({"version": __version__}, as_json=as_json, show=lambda data: print(data["version"]))

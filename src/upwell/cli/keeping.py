@@ -1,0 +1,127 @@
+"""The verbs that keep data whole: ``scrub``, ``backup`` and ``restore``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from upwell.backup import back_up
+from upwell.backup import restore as put_back
+from upwell.cli.access import project_in
+from upwell.cli.output import answer, console
+from upwell.core.errors import UsageError
+from upwell.durability import look
+from upwell.ingest.tables import captured_tables, log_name
+from upwell.project.values import Project
+from upwell.project_lake import find_project_lake, project_lake_held
+from upwell.store.hot import open_read_only
+from upwell.store.lake.repair import Known, Repaired, repair
+from upwell.store.lake.scrub import Scrubbed
+from upwell.store.lake.scrub import scrub as look_through
+from upwell.store.place import StatePlace
+
+
+def scrub(folder: Path, *, mend: bool, as_json: bool) -> None:
+    """Check every file of the lake. Exit code 1 where something is damaged and stays so."""
+    project = project_in(folder)
+    lake = find_project_lake(project)
+    if lake is None:
+        raise UsageError(
+            "no_lake",
+            "Scrubbing the lake: this project has none yet.",
+            where=str(project.folder),
+            next_step="Start `upwell run` first.",
+        )
+    found = look_through(lake)
+    repaired = _mended(project, found) if mend and found.damages else []
+    left = len(found.damages) - sum(each.outcome != "unrecoverable" for each in repaired)
+    data = {
+        **msgspec.to_builtins(found),
+        "repaired": [
+            {**msgspec.to_builtins(each), "rows_lost": each.rows_lost} for each in repaired
+        ],
+    }
+    answer(data, as_json=as_json, show=_show_scrub, ok=not left)
+
+
+def _mended(project: Project, found: Scrubbed) -> list[Repaired]:
+    """Repair with the lake held: raises EnvironmentFault while Upwell runs."""
+    place = StatePlace(project.folder)
+    with place.held(), project_lake_held(project) as (writer, _):
+        assert writer is not None  # noqa: S101 - a lake was found
+        through, epoch = writer.mark.version, writer.epoch
+        if not place.hot_store.exists():
+            return repair(writer.lake, found.damages, through=through, epoch=epoch, known=None)
+        connection = open_read_only(place.hot_store, zone=project.settings.time.zone)
+        try:
+            connection.begin()
+            tables = {log_name(name): name for name in captured_tables(connection)}
+            known = Known(connection, look(connection)[1], tables)
+            return repair(writer.lake, found.damages, through=through, epoch=epoch, known=known)
+        finally:
+            connection.close()
+
+
+def _show_scrub(data: Mapping[str, Any]) -> None:
+    console.print(
+        f"{data['files']:,} files of {data['tables']} tables, {data['rows']:,} rows, "
+        f"{data['bytes'] / 2**20:,.1f} MB: "
+        + ("[green]all as written[/]" if not data["damages"] else "[red]damaged[/]"),
+        highlight=False,
+    )
+    outcomes = {each["damage"]["location"]: each for each in data["repaired"]}
+    for damage in data["damages"]:
+        console.print(f"[red]✗[/] {damage['table']}: {damage['location']}", highlight=False)
+        console.print(f"    {damage['how']}: {damage['what']}", highlight=False, markup=False)
+        console.print(
+            f"    it held {damage['rows']:,} rows of versions {damage['first_version']} to "
+            f"{damage['last_version']}, positions {damage['first_position']} to "
+            f"{damage['last_position']}",
+            style="dim",
+            highlight=False,
+        )
+        mended = outcomes.get(damage["location"])
+        if mended is not None:
+            console.print(
+                f"    {mended['outcome']}, {mended['rows_lost']:,} rows of history lost"
+                + (
+                    f"; the damaged file is kept as {mended['kept_as']}"
+                    if mended["kept_as"]
+                    else ""
+                ),
+                highlight=False,
+            )
+    if data["damages"] and not data["repaired"]:
+        console.print("Stop `upwell run`, then `upwell scrub --repair`.")
+
+
+def backup(folder: Path, archive: Path, *, as_json: bool) -> None:
+    """Write what neither lake nor source hold into an archive."""
+    contents = back_up(project_in(folder), archive)
+    data = {**msgspec.to_builtins(contents), "archive": str(archive)}
+    answer(data, as_json=as_json, show=_show_backup)
+
+
+def _show_backup(data: Mapping[str, Any]) -> None:
+    size = sum(each["size_bytes"] for each in data["files"])
+    console.print(f"{len(data['files'])} files, {size / 1024:,.1f} KB → {data['archive']}")
+    if data["lake"]:
+        console.print(f"The data itself is in the lake: {data['lake']}", style="dim")
+
+
+def restore(archive: Path, folder: Path, *, as_json: bool) -> None:
+    """Put a backup into an empty folder."""
+    contents = put_back(archive, folder)
+    data = {**msgspec.to_builtins(contents), "folder": str(folder)}
+    answer(data, as_json=as_json, show=_show_restored)
+
+
+def _show_restored(data: Mapping[str, Any]) -> None:
+    console.print(f"{len(data['files'])} files of {data['project']} → {data['folder']}")
+    console.print(
+        f"`upwell run --project {data['folder']}` rebuilds the rest from the lake "
+        f"({data['lake'] or 'none: from the source'})."
+    )
