@@ -95,7 +95,11 @@ def open_store(path: Path) -> HotStore:
 
 
 def make_engine(
-    store: HotStore, source: MemorySource, refresh: Refresh | None = None
+    store: HotStore,
+    source: MemorySource,
+    refresh: Refresh | None = None,
+    *,
+    has_lake: bool = False,
 ) -> tuple[Engine, FeedHub]:
     """An engine without models; ``refresh`` stands in for their refreshing."""
     layouts = tables.captured_tables(store.writer)
@@ -110,14 +114,14 @@ def make_engine(
     refresher = Refresher(store.writer, plan_models([], [ORDERS]))
     if refresh is not None:
         refresher.apply = refresh  # type: ignore[method-assign, assignment]  # to break it
-    return Engine(store, hub, [following], refresher, layouts), hub
+    return Engine(store, hub, [following], refresher, layouts, has_lake=has_lake), hub
 
 
 @contextlib.contextmanager
-def running(path: Path, *script: ScriptStep) -> Iterator[Running]:
+def running(path: Path, *script: ScriptStep, has_lake: bool = False) -> Iterator[Running]:
     store = open_store(path)
     source = MemorySource("shop", [(ORDERS, orders())], script)
-    engine, hub = make_engine(store, source)
+    engine, hub = make_engine(store, source, has_lake=has_lake)
     stop, ended = threading.Event(), queue.SimpleQueue[BaseException | None]()
 
     def work() -> None:
@@ -157,6 +161,31 @@ def test_a_batch_becomes_a_version_and_is_then_acknowledged(tmp_path: Path) -> N
         assert state(now.store)[0] == "1"
         assert state(now.store)[1] == [(1, "a"), (2, "a")]
         assert now.hub.version == 1
+
+
+def test_with_a_lake_a_source_forgets_only_what_is_durable(tmp_path: Path) -> None:
+    with running(tmp_path, sold("1", 1), sold("2", 2), has_lake=True) as now:
+        now.wait(lambda: state(now.store)[0] == "2")
+        assert now.source.acknowledged == []
+        now.engine.became_durable(loop.Durable(1, {"shop": Position("1")}))
+        now.wait(lambda: now.source.acknowledged == ["1"])
+    assert now.source.acknowledged == ["1"]
+
+
+def test_an_engine_that_may_write_no_more_ends_with_the_reason(tmp_path: Path) -> None:
+    with running(tmp_path, has_lake=True) as now:
+        now.engine.fail(Unavailable("overtaken", "another engine has taken over"))
+        error = now.ended.get(timeout=20)
+    assert isinstance(error, Unavailable)
+    assert error.code == "overtaken"
+
+
+def test_what_is_wrong_with_the_lake_is_told_to_followers(tmp_path: Path) -> None:
+    with running(tmp_path, has_lake=True) as now:
+        now.engine.note_lake_trouble("the lake is away")
+        now.wait(lambda: now.hub.trouble == "the lake is away")
+        now.engine.note_lake_trouble("")
+        now.wait(lambda: now.hub.trouble == "")
 
 
 def test_what_fails_to_commit_is_never_acknowledged(tmp_path: Path) -> None:

@@ -126,11 +126,12 @@ class Durability:
             work()
         except OvertakenError:
             raise
-        except (UpwellError, duckdb.Error) as error:
-            what = error.what if isinstance(error, UpwellError) else str(error)
+        except Exception as error:
+            is_known = isinstance(error, UpwellError)
+            what = error.what if isinstance(error, UpwellError) else _unexpected(error)
             self._on_trouble(f"{what} The sources keep their logs until it can be.")
-            log.warning("round_failed", what=what)
-            return False
+            log.warning("round_failed", what=what, exc_info=not is_known)
+            return False  # a thread that died of a surprise would leave nothing durable, unsaid
         self._on_trouble("")
         return True
 
@@ -153,6 +154,10 @@ class Durability:
             yield connection
         finally:
             connection.close()
+
+
+def _unexpected(error: Exception) -> str:
+    return f"Writing the lake: {type(error).__name__}: {error}".splitlines()[0].rstrip(".") + "."
 
 
 def look(connection: duckdb.DuckDBPyConnection) -> tuple[Mark, list[Logged]]:

@@ -1,0 +1,141 @@
+"""A source forgets only what is durable; what keeps the lake from it is said, and nothing stops."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from upwell.core.errors import EnvironmentFault, UpwellError
+from upwell.durability import Durability, Pace
+from upwell.store.lake.care import Care
+from upwell.store.lake.mark import Mark
+from upwell.store.lake.tables import OvertakenError
+from upwell.store.lake.writer import LakeWriter
+
+from .lake_shop import PROJECT, LakeShop
+
+
+@dataclass
+class Heard:
+    """What a durability told, in order."""
+
+    durable: queue.SimpleQueue[Mark] = field(default_factory=queue.SimpleQueue)
+    troubles: list[str] = field(default_factory=list)
+    lost: queue.SimpleQueue[UpwellError] = field(default_factory=queue.SimpleQueue)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[LakeShop]:
+    shop = LakeShop(tmp_path)
+    yield shop
+    shop.store.close()
+
+
+def durability(
+    shop: LakeShop,
+    writer: LakeWriter,
+    heard: Heard,
+    *,
+    seconds: float = 3600,
+    logged_bytes: Callable[[], int] = lambda: 0,
+) -> Durability:
+    return Durability(
+        shop.store,
+        writer,
+        care=Care(writer, {}),
+        pace=Pace(seconds, megabytes=1),
+        logged_bytes=logged_bytes,
+        on_durable=heard.durable.put,
+        on_trouble=heard.troubles.append,
+        on_lost=heard.lost.put,
+    )
+
+
+def test_a_round_begins_after_a_while(shop: LakeShop) -> None:
+    heard = Heard()
+    with durability(shop, LakeWriter(shop.open_lake(), PROJECT), heard, seconds=0.1):
+        shop.write([(1, "a")])
+        assert heard.durable.get(timeout=20).version == 1
+
+
+def test_or_sooner_when_much_was_logged(shop: LakeShop) -> None:
+    heard, logged = Heard(), [0]
+    writer = LakeWriter(shop.open_lake(), PROJECT)
+    with durability(shop, writer, heard, logged_bytes=lambda: logged[0]):
+        shop.write([(1, "a")])
+        deadline = time.monotonic() + 20
+        while heard.durable.empty():
+            logged[0] += 2 << 20
+            assert time.monotonic() < deadline
+
+
+def test_a_last_round_is_made_at_the_end(shop: LakeShop) -> None:
+    heard = Heard()
+    with durability(shop, LakeWriter(shop.open_lake(), PROJECT), heard):
+        shop.write([(1, "a")])
+        shop.write([(2, "b")])
+    assert heard.durable.get(timeout=0).version == 2
+    assert LakeWriter(shop.open_lake(), PROJECT).mark.version == 2
+
+
+def test_where_nothing_happened_nothing_is_written(shop: LakeShop) -> None:
+    writer = LakeWriter(shop.open_lake(), PROJECT)
+    shop.write([(1, "a")])
+    shop.flush(writer)
+    before = writer.ledger.snapshot_id
+    heard = Heard()
+    with durability(shop, writer, heard, seconds=0.01):
+        threading.Event().wait(1.5)
+    assert writer.ledger.snapshot_id == before
+    assert heard.durable.empty()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        EnvironmentFault("lake_not_writable", "The lake, writing: no room."),
+        ValueError("a surprise"),
+    ],
+    ids=["known", "surprise"],
+)
+def test_a_lake_that_cannot_be_written_is_trouble_until_it_can(
+    shop: LakeShop, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    writer, heard = LakeWriter(shop.open_lake(), PROJECT), Heard()
+    write, is_blocked = writer.lake.objects.write, threading.Event()
+    is_blocked.set()
+
+    def refuse(location: str, content: bytes | memoryview) -> None:
+        if is_blocked.is_set() and "/data/" in location:
+            raise fault
+        write(location, content)
+
+    monkeypatch.setattr(writer.lake.objects, "write", refuse)
+    shop.write([(1, "a")])
+    with durability(shop, writer, heard, seconds=0.05):
+        deadline = time.monotonic() + 20
+        while not any("sources keep their logs" in said for said in heard.troubles):
+            assert time.monotonic() < deadline
+        assert heard.durable.empty()
+        is_blocked.clear()
+        assert heard.durable.get(timeout=20).version == 1
+    assert heard.troubles[-1] == ""
+
+
+def test_an_engine_that_was_replaced_is_told_and_writes_nothing(shop: LakeShop) -> None:
+    heard = Heard()
+    with durability(shop, LakeWriter(shop.open_lake(), PROJECT), heard, seconds=0.05):
+        shop.write([(1, "a")])
+        heard.durable.get(timeout=20)
+        successor = LakeWriter(shop.open_lake(), PROJECT)
+        shop.write([(2, "b")])
+        error = heard.lost.get(timeout=20)
+    assert isinstance(error, OvertakenError)
+    assert f"epoch {successor.epoch}" in error.what
+    assert LakeWriter(shop.open_lake(), PROJECT).mark.version == 1
