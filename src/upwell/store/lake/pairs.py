@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from upwell.core.sql import connect, literal, quoted_list
+from upwell.core.sql import connect, literal, null_safe_equal, quoted_list
 from upwell.store.lake.contents import VERSION, WEIGHT, Placed, image_columns, read_rows
 from upwell.store.lake.objects import Objects
 from upwell.store.lake.tables import LakeTable
@@ -99,21 +99,34 @@ def _gather(
     """Fill ``touched`` with the rows whose image may have ended."""
     statement = "CREATE TABLE touched AS FROM part"
     for part in parts:
-        touched = part.filter(pa.array(np.isin(_hashes(connection, part, images), ended)))
+        hashes = _hashes(connection, part, images)
+        places = np.searchsorted(ended, hashes)
+        is_touched = ended[np.minimum(places, len(ended) - 1)] == hashes
+        touched = part.filter(pa.array(is_touched))
         connection.register("part", pa.Table.from_batches([touched]))
         connection.execute(statement)
         statement = "INSERT INTO touched FROM part"
 
 
 def _pair(connection: duckdb.DuckDBPyConnection, images: Sequence[str]) -> None:
+    """Fill ``gone``. Most images began once and ended once; only the others need an order."""
     names = quoted_list(images)
     connection.execute(
-        f"CREATE TABLE gone AS SELECT {_PLACE} FROM ("
-        f"SELECT {_PLACE}, "
-        f"row_number() OVER (PARTITION BY {names}, {WEIGHT} ORDER BY {_PLACE}) AS number, "
-        f"count(*) FILTER ({WEIGHT} = 1) OVER (PARTITION BY {names}) AS begun, "
-        f"count(*) FILTER ({WEIGHT} = -1) OVER (PARTITION BY {names}) AS ended "
-        f"FROM touched WHERE {WEIGHT} IN (1, -1)) WHERE number <= least(begun, ended)"
+        f"CREATE TABLE counted AS SELECT {names}, "
+        f"count(*) FILTER ({WEIGHT} = 1) AS begun, count(*) FILTER ({WEIGHT} = -1) AS ended, "
+        f"min({_PLACE}) AS earliest, max({_PLACE}) AS latest "
+        f"FROM touched WHERE {WEIGHT} IN (1, -1) GROUP BY {names} HAVING begun > 0 AND ended > 0"
+    )
+    connection.execute(
+        f"CREATE TABLE gone AS SELECT unnest([earliest, latest]) AS {_PLACE} FROM counted "
+        f"WHERE begun = 1 AND ended = 1"
+    )
+    connection.execute(
+        f"INSERT INTO gone SELECT {_PLACE} FROM ("
+        f"SELECT {_PLACE}, least(begun, ended) AS pairs, row_number() OVER "
+        f"(PARTITION BY {quoted_list(images, 't')}, {WEIGHT} ORDER BY {_PLACE}) AS number "
+        f"FROM touched AS t JOIN counted AS c ON {null_safe_equal(images, 't', 'c')} "
+        f"WHERE {WEIGHT} IN (1, -1) AND (begun > 1 OR ended > 1)) WHERE number <= pairs"
     )
 
 

@@ -27,8 +27,9 @@ from upwell.store.lake.objects import Objects
 
 #: A file is closed once it has this many bytes.
 FILE_BYTES = 128 << 20
-#: Rows are held until they fill a row group: this many, or this many bytes before compression.
-_ROW_GROUP_ROWS = 122_880
+#: Rows are held until they fill a row group: this many, or this many bytes before compression. A
+#: group has its own dictionaries, so large ones make small files.
+_ROW_GROUP_ROWS = 1 << 20
 _ROW_GROUP_BYTES = 64 << 20
 _NOT_PARTITIONED = Record()
 
