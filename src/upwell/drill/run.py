@@ -7,6 +7,7 @@ and meets the next. Faults the run did not get to are said to be untried, never 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -23,7 +24,7 @@ from upwell.core.errors import Unavailable
 from upwell.core.faults import Fault
 from upwell.core.schema import TableSchema
 from upwell.drill.account import Line, take
-from upwell.drill.scratch import Scratch, customers, scratch, send_home
+from upwell.drill.scratch import LAKE, Scratch, customers, scratch, send_home
 from upwell.drill.trials import TRIALS, Phase, Trial
 from upwell.project.read import read_project
 from upwell.project_lake import find_project_lake
@@ -96,6 +97,8 @@ def run_drill(*, quick: bool, tell: Tell, stop: threading.Event) -> dict[str, An
             with _armed(shop.folder, starting) as armed:
                 closing.enter_context(supervisor.running())
                 drill.note(armed, survived=drill.await_recovery())
+            if not quick:
+                _from_nothing(drill, trials)
             people = closing.enter_context(customers(shop.url, 8.0 if quick else 30.0))
             _under_load(drill, trials, quick=quick)
             _without_hot_store(drill, trials)
@@ -126,9 +129,24 @@ def _under_load(drill: _Drill, trials: Sequence[Trial], *, quick: bool) -> None:
     drill.outcomes.append(Outcome("web", "the web process, at any moment", 1, survived))
 
 
+def _from_nothing(drill: _Drill, trials: Sequence[Trial]) -> None:
+    """Hot store and lake are deleted together: everything is read from the source again."""
+    chosen = [trial for trial in trials if trial.phase is Phase.ANEW]
+    with _armed(drill.shop.folder, chosen) as armed:
+        drill.shop.place.hot_store.unlink(missing_ok=True)
+        shutil.rmtree(drill.shop.folder / LAKE)
+        drill.kill("engine")
+        drill.watch(
+            lambda: all(fault.happened == fault.times for fault in armed.values()),
+            _PATIENCE_SECONDS,
+        )
+    drill.note(armed, survived=drill.await_recovery())
+
+
 def _without_hot_store(drill: _Drill, trials: Sequence[Trial]) -> None:
     """The hot store is deleted under load, and its rebuild interrupted."""
     chosen = [trial for trial in trials if trial.phase is Phase.REBUILD]
+    drill.watch(lambda: _is_in_the_lake(drill.shop), _PATIENCE_SECONDS)
     with _armed(drill.shop.folder, chosen) as armed:
         drill.shop.place.hot_store.unlink(missing_ok=True)
         drill.kill("engine")
@@ -160,6 +178,14 @@ def _armed(folder: Path, trials: Sequence[Trial]) -> Iterator[dict[Trial, Fault]
 def _answers(shop: Scratch) -> bool:
     try:
         return bool(shop.engine.ask("identity"))
+    except Unavailable:
+        return False
+
+
+def _is_in_the_lake(shop: Scratch) -> bool:
+    """Whether a round has ended, so that there is something to rebuild from."""
+    try:
+        return bool(shop.engine.ask("status")["durable_version"])
     except Unavailable:
         return False
 

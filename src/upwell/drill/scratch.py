@@ -24,6 +24,7 @@ from upwell.feed.channel import EngineClient
 from upwell.store.place import StatePlace
 
 DATABASE = "shop"
+LAKE = "lake"
 SEED = 11
 _DAYS = 20
 _STOP_SECONDS = 10.0
@@ -68,7 +69,9 @@ def scratch(orders_a_day: int) -> Iterator[Scratch]:
         folder = root / "project"
         write_project(folder, url=url, http="127.0.0.1:0")
         settings = folder / SETTINGS_FILE
-        settings.write_text(settings.read_text() + "\nlake: {uri: ./lake, commit_seconds: 1}\n")
+        settings.write_text(
+            settings.read_text() + f"\nlake: {{uri: ./{LAKE}, commit_seconds: 1}}\n"
+        )
         before = os.environ.get("SHOP_URL")
         os.environ["SHOP_URL"] = url
         try:

@@ -14,6 +14,7 @@ class Phase(StrEnum):
     """When a point is reached."""
 
     START = "start"
+    ANEW = "start anew"  # the snapshot a second time: hot store and lake are gone
     LOAD = "load"
     REBUILD = "rebuild"
 
@@ -30,28 +31,28 @@ class Trial:
     is_quick: bool = False
 
 
-_START, _LOAD, _REBUILD = Phase
+_START, _ANEW, _LOAD, _REBUILD = Phase
 
 TRIALS = (
     Trial("start.snapshot_part_loaded", _START, "half-way through the snapshot", at=4),
     Trial(
         "start.snapshot_committed", _START, "snapshot stored, source not told yet", is_quick=True
     ),
-    Trial("start.snapshot_kept", _START, "between snapshot and first change"),
     Trial("start.model_built", _START, "while building a model"),
+    Trial("start.snapshot_kept", _ANEW, "between snapshot and first change"),
     Trial("engine.batch_read", _LOAD, "changes read, nothing written yet", at=2),
     Trial("engine.batch_ingested", _LOAD, "in the middle of a version, rows written"),
     Trial("engine.models_refreshed", _LOAD, "in the middle of a version, models done"),
-    Trial("store.before_commit", _LOAD, "before a version commits", at=12),
-    Trial("store.after_commit", _LOAD, "version committed, not announced", at=12, is_quick=True),
-    Trial("store.before_checkpoint", _LOAD, "before the log is folded in", at=3),
-    Trial("store.after_checkpoint", _LOAD, "after the log is folded in", at=3),
+    Trial("store.before_commit", _LOAD, "before a version commits", at=4),
+    Trial("store.after_commit", _LOAD, "version committed, not announced", at=4),
+    Trial("store.before_checkpoint", _LOAD, "before the write-ahead log is folded in"),
+    Trial("store.after_checkpoint", _LOAD, "after the write-ahead log is folded in"),
     Trial("lake.file_half_written", _LOAD, "in the middle of a file of the lake", at=2),
     Trial("lake.file_before_fsync", _LOAD, "a file of the lake written, not durable", at=3),
     Trial("lake.file_written", _LOAD, "a data file durable, not committed"),
     Trial("lake.snapshot_written", _LOAD, "metadata of a commit written", at=3),
     Trial("lake.before_commit", _LOAD, "before a commit to the lake", at=4),
-    Trial("lake.after_commit", _LOAD, "after a commit to the lake", at=5, is_quick=True),
+    Trial("lake.after_commit", _LOAD, "after a commit to the lake", at=12, is_quick=True),
     Trial("lake.table_flushed", _LOAD, "in the middle of a round, some tables in", at=2),
     Trial("lake.round_ended", _LOAD, "round ended, source not acknowledged", is_quick=True),
     Trial("engine.acknowledged", _LOAD, "source acknowledged, logs not trimmed"),

@@ -147,8 +147,11 @@ def test_of_writers_that_begin_at_once_the_last_one_alone_can_go_on(
     assert alive == [max(each.epoch for each in writers)]
 
 
+@pytest.mark.parametrize(
+    ("point", "rows_there"), [("lake.table_flushed:1", 2), ("lake.object_before_put:4", 1)]
+)
 def test_a_writer_that_is_killed_in_its_round_leaves_nothing_of_it(
-    begin: Callable[[], Rounds], seaweed: Seaweed
+    begin: Callable[[], Rounds], seaweed: Seaweed, point: str, rows_there: int
 ) -> None:
     rounds = begin()
     rounds.round([(1, "a")])
@@ -162,11 +165,11 @@ def test_a_writer_that_is_killed_in_its_round_leaves_nothing_of_it(
     reached = (access.catalog, access.endpoint, "", access.access_key, access.secret_key)
     done = subprocess.run(
         [sys.executable, "-c", program, rounds.uri, *reached],
-        env={"UPWELL_FAULT": "lake.table_flushed:1:kill", "PATH": ""},
+        env={"UPWELL_FAULT": f"{point}:kill", "PATH": ""},
         check=False,
     )
     assert done.returncode < 0
-    assert sum(stored(rounds).values()) == 2
+    assert sum(stored(rounds).values()) == rows_there
     after = begin()
     assert stored(after) == Counter([(1, "a", 1, 1)])
     ledger = after.table(LEDGER)
