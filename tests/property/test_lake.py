@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from tests.store.lake.rounds import LOG, START_US, Rounds, Row, rows_in
-from upwell.store.lake import compaction, repair, retention, sweep, tables, writer
+from upwell.store.lake import compaction, objects, parquet, retention, sweep, tables, writer
 from upwell.store.lake.compaction import Tiers, compact
 from upwell.store.lake.contents import in_order
 from upwell.store.lake.expiry import forgettable
@@ -41,7 +41,7 @@ from upwell.store.lake.tables import Change, LakeTable, OvertakenError
 GRACE = 100.0
 TIERS = Tiers(files=3, growth=2.0)
 #: Modules whose points a crash may strike at.
-_CRASHING = (compaction, retention, repair, sweep, tables, writer)
+_CRASHING = (compaction, objects, parquet, retention, sweep, tables, writer)
 
 
 class Crash(BaseException):
@@ -128,7 +128,7 @@ class LakeLife(RuleBasedStateMachine):
         self.standing.update(begun)
         self.rounds.write(begun, ended)
 
-    @rule(crash=st.none() | st.integers(1, 12))
+    @rule(crash=st.none() | st.integers(1, 30))
     def round(self, crash: int | None) -> None:
         self.crashing(crash, self.flush)
 
@@ -138,11 +138,11 @@ class LakeLife(RuleBasedStateMachine):
             self.version({number: f"{self.rounds.version}"}, set())
             self.flush()
 
-    @rule(crash=st.none() | st.integers(1, 5), name=st.sampled_from([LOG, LOG, LEDGER]))
+    @rule(crash=st.none() | st.integers(1, 14), name=st.sampled_from([LOG, LOG, LEDGER]))
     def compaction(self, crash: int | None, name: str) -> None:
         self.crashing(crash, lambda: self.compact(name))
 
-    @rule(back=st.integers(0, 6), crash=st.none() | st.integers(1, 5))
+    @rule(back=st.integers(0, 6), crash=st.none() | st.integers(1, 14))
     def retention(self, back: int, crash: int | None) -> None:
         self.crashing(crash, lambda: self.fold(back))
 
@@ -283,7 +283,7 @@ def test_a_lake_lives_long() -> None:
     run_state_machine_as_test(LakeLife, settings=life(100, 60))
 
 
-@pytest.mark.parametrize("point", [1, 3, 5])
+@pytest.mark.parametrize("point", [2, 3, 6, 11, 14])
 def test_what_a_crash_leaves_is_swept_in_the_end(point: int) -> None:
     life = LakeLife()
     life.several_rounds(3)
