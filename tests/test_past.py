@@ -17,6 +17,7 @@ from upwell.ingest.tables import change_logs, log_name
 from upwell.past import Logs, Moment, derivation, table_of
 from upwell.project.values import Model
 from upwell.store import ledger
+from upwell.store.lake.retention import fold
 from upwell.store.lake.writer import LakeWriter
 from upwell.transform.plan import plan_models
 
@@ -160,3 +161,26 @@ def test_models_of_the_past_are_computed_in_order_from_what_they_read() -> None:
     assert [name for name, _, _ in wanted.models] == ["noted", "counted"]
     with pytest.raises(UsageError, match="only captured tables and models"):
         derivation(plan_models(models, [ORDERS]), ["upwell.versions"], 7)
+
+
+def test_history_that_was_not_kept_is_refused_and_what_stands_is_there(tmp_path: Path) -> None:
+    shop = LakeShop(tmp_path)
+    writer = LakeWriter(shop.open_lake(), PROJECT)
+    for version in range(1, 5):
+        gone = [(1, str(version - 1))] if version > 1 else []
+        shop.write([(1, str(version))], gone)
+        shop.flush(writer)
+    with shop.store.transaction() as connection:
+        trim(connection, look(connection)[0])
+    table = writer.table(LOG)
+    assert table is not None
+    before = at(3) + timedelta(milliseconds=500)
+    folded = fold(writer.lake.objects, table, before=before, through=4, epoch=writer.epoch)
+    assert folded is not None
+    past = logs(shop)
+    for moment in (Moment(version=2), Moment(time=at(2))):
+        with pytest.raises(UsageError, match="only later history is kept"):
+            past.as_of(ORDERS.name, moment)
+    assert rows(past.as_of(ORDERS.name, Moment(version=3))) == [(1, "3")]
+    assert rows(past.as_of(ORDERS.name, Moment(version=4))) == [(1, "4")]
+    assert rows(past.as_of(ORDERS.name, Moment(time=at(9)))) == [(1, "4")]

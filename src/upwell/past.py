@@ -22,6 +22,7 @@ from upwell.ingest.tables import change_log, log_name
 from upwell.store.lake.lake import Lake
 from upwell.store.lake.mark import Mark
 from upwell.store.lake.reading import log_rows, log_table, standing
+from upwell.store.lake.retention import FOLDED, FOLDED_BEFORE
 from upwell.store.lake.writer import read_mark
 from upwell.transform.plan import ModelPlan, Plan
 from upwell.transform.plan.bind import LOGICAL_TIME
@@ -96,6 +97,8 @@ class Logs:
             ).to_arrow_table()
 
     def _check(self, connection: duckdb.DuckDBPyConnection, table: str, moment: Moment) -> None:
+        """Refuse a moment of which nothing is known."""
+        self._check_kept(table, moment)
         found = connection.execute(
             f"SELECT min(_version), min(_committed_at)::VARCHAR, count(*), "
             f"count(*) FILTER (WHERE {moment.condition}) FROM {_LOG}"
@@ -113,6 +116,21 @@ class Logs:
                 "version_to_come",
                 f"Reading {table} as of {moment}: the newest version is {self.version}.",
                 next_step="Ask for that one, or for a time.",
+            )
+
+    def _check_kept(self, table: str, moment: Moment) -> None:
+        stored = self.lake.table(log_name(table)) if self.lake is not None else None
+        if stored is None or FOLDED not in stored.properties:
+            return
+        folded = int(stored.properties[FOLDED])
+        before = datetime.fromisoformat(stored.properties[FOLDED_BEFORE])
+        if (moment.version or folded) < folded or (moment.time or before) < before:
+            raise UsageError(
+                "history_folded",
+                f"Reading {table} as of {moment}: only later history is kept of it.",
+                where=table,
+                next_step=f"It is kept from version {folded}, {before} on; lake.history_days in "
+                f"upwell.yaml says for how long.",
             )
 
     def _read(self, table: str, sql: str) -> pa.Table:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
 
+from upwell.core.errors import IntegrityError
 from upwell.store.lake.compaction import Compacted, compact
 from upwell.store.lake.retention import cut_off, fold
 from upwell.store.lake.sweep import Sweeper
@@ -21,7 +23,7 @@ from upwell.store.lake.writer import LakeWriter
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 600.0
-FOLD_SECONDS = 3600.0
+FOLD_SECONDS = 24 * 3600.0
 
 
 class Care:
@@ -66,14 +68,15 @@ class Care:
         """One compaction, of the first table in turn that needs one."""
         for _ in range(2):  # what is left of this turn, then the next one
             for table in self._turns:
-                done = compact(
-                    self._writer.lake.objects,
-                    table,
-                    through=self._writer.mark.version,
-                    epoch=self._writer.epoch,
-                )
-                if done is not None:
-                    return done
+                with self._damage_told(table):
+                    done = compact(
+                        self._writer.lake.objects,
+                        table,
+                        through=self._writer.mark.version,
+                        epoch=self._writer.epoch,
+                    )
+                    if done is not None:
+                        return done
             self._turns = iter(self._writer.tables())
         return None
 
@@ -85,12 +88,23 @@ class Care:
             before = cut_off(mark, source, timedelta(days=days)) if days else None
             if before is None:
                 continue
-            folded = fold(
-                self._writer.lake.objects,
-                table,
-                before=before,
-                through=mark.version,
-                epoch=self._writer.epoch,
-            )
-            if folded is not None:
-                log.info("folded", table=table.name, through=folded.through, rows=folded.rows_gone)
+            with self._damage_told(table):
+                folded = fold(
+                    self._writer.lake.objects,
+                    table,
+                    before=before,
+                    through=mark.version,
+                    epoch=self._writer.epoch,
+                )
+                if folded is not None:
+                    told = {"table": table.name, "through": folded.through}
+                    log.info("folded", rows=folded.rows_gone, **told)
+
+    @contextmanager
+    def _damage_told(self, table: LakeTable) -> Iterator[None]:
+        """A table with a damaged file is left alone until it is repaired; the others go on."""
+        try:
+            yield
+        except IntegrityError as error:
+            told = {"table": table.name, "what": error.what, "where": error.where}
+            log.error("lake_file_damaged", **told)  # noqa: TRY400 - no defect to be traced

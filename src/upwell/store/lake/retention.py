@@ -37,8 +37,8 @@ from upwell.store.lake.objects import Objects
 from upwell.store.lake.pairs import Rows, cancelled_rows
 from upwell.store.lake.tables import Change, LakeTable
 
-#: Property of a log: through which version its history is folded.
-FOLDED = "upwell.folded"
+#: Properties of a log: through which version its history is folded, and before which time.
+FOLDED, FOLDED_BEFORE = "upwell.folded", "upwell.folded-before"
 _EPOCH_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -87,7 +87,7 @@ def fold(
         )
         removed += [each.location for each in run]
     reach("lake.fold_written")
-    properties = {FOLDED: str(version)}
+    properties = {FOLDED: str(version), FOLDED_BEFORE: before.isoformat()}
     table.commit(Change(added, removed, properties, forgettable(table)), epoch=epoch)
     reach("lake.fold_committed")
     return Folded(table.name, version, sum(map(len, gone)), len(removed), len(added))

@@ -39,7 +39,7 @@ _OURS = re.compile(
     r"[^/]+/("
     r"data/[^/]+-[0-9a-f]{32}\.parquet"
     r"|metadata/(snap-)?[^/]+\.avro"
-    r"|metadata/[0-9]+-[^/]+\.metadata\.json"
+    r"|metadata/(v[0-9]+|[0-9]+-[^/]+)\.metadata\.json"
     r")"
 )
 

@@ -193,7 +193,9 @@ class LakeWriter:
             f"WHERE {version} > ? AND {version} <= ?",
             [after, through],
         ).to_arrow_reader(_BATCH_ROWS)
-        return write_files(target, f"{after + 1:012d}-{through:012d}", rows)
+        # With the epoch, a round made again by a successor never has the names of an old one's.
+        name = f"{after + 1:012d}-{through:012d}-{self.epoch:06d}"
+        return write_files(target, name, rows)
 
 
 def _has_rows(connection: duckdb.DuckDBPyConnection, logged: Logged, after: int) -> bool:
