@@ -5,7 +5,7 @@ What any process and most verbs need of a project; nothing of it opens a store o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,18 +32,23 @@ def source_settings(project: Project) -> list[SourceSetting]:
     return [
         SourceSetting(
             name,
-            partial(_open_source, project.settings.name, name, setting.url, setting.tables),
+            partial(_open_source, project, name),
             frozenset(sql_name(name, table) for table in setting.tables),
         )
         for name, setting in project.settings.sources.items()
     ]
 
 
-def _open_source(
-    project: str, name: str, url: str, tables: Sequence[str], identity: str | None
-) -> PostgresSource:
+def _open_source(project: Project, name: str, identity: str | None) -> PostgresSource:
+    setting = project.settings.sources[name]
     return PostgresSource(
-        name, url, tables, slot=slot_name(project, name), expected_system_id=identity
+        name,
+        setting.url,
+        setting.tables,
+        slot=slot_name(project.settings.name, name),
+        expected_system_id=identity,
+        # Who opens a source to follow it holds the project's lake, and nobody else does.
+        is_sole_follower=project.settings.lake is not None,
     )
 
 

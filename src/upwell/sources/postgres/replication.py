@@ -159,12 +159,16 @@ def create_slot(channel: Channel, slot: str, server_version: int) -> CreatedSlot
     return CreatedSlot(lsn_of(point), snapshot)
 
 
-def require_slot(connection: psycopg.Connection, slot: str, position: Position) -> None:
+def require_slot(
+    connection: psycopg.Connection, slot: str, position: Position, *, is_sole_follower: bool = False
+) -> None:
     """Raise unless the slot is free and still has everything from ``position`` on.
 
     A slot in use is ``Unavailable``: it is often our own connection of before, not given up yet.
+    As the ``is_sole_follower`` (the lake is ours: whoever else follows was replaced, and may be
+    frozen) we end the connection of an engine that does not give it up.
     """
-    found = _released(connection, slot, Unavailable)
+    found = _released(connection, slot, Unavailable, is_sole_follower=is_sole_follower)
     if found is None:
         raise _gap("slot_missing", f"replication slot {slot} is gone, and with it the log", slot)
     if not _is_ours(connection, found):
@@ -206,7 +210,11 @@ def _kind(found: _Slot) -> str:
 
 
 def _released(
-    connection: psycopg.Connection, slot: str, failure: type[EnvironmentFault | Unavailable]
+    connection: psycopg.Connection,
+    slot: str,
+    failure: type[EnvironmentFault | Unavailable],
+    *,
+    is_sole_follower: bool = False,
 ) -> _Slot | None:
     """The slot once nobody follows it; a connection that just ended gets a moment to be noticed,
     then ``failure`` says who it is.
@@ -216,7 +224,11 @@ def _released(
         found = _find(connection, slot)
         if found is None or found.active_pid is None:
             return found
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and is_sole_follower and found.application == slot:
+            connection.execute("select pg_terminate_backend(%s)", [found.active_pid])
+            is_sole_follower = False  # once; then it is somebody who comes back
+            deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
+        elif time.monotonic() > deadline:
             follower = f"{found.application or 'a client'} from {found.client or 'this machine'}"
             raise failure(
                 "slot_active",

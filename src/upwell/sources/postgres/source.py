@@ -28,7 +28,8 @@ class PostgresSource:
     ``tables`` are named as in the database (``orders``, ``sales.orders``). ``slot`` and
     ``publication`` are the names of what is set up there; see ``slot_name``. A database whose
     system identifier is not ``expected_system_id`` is refused: it is another one, whatever its
-    address says.
+    address says. ``is_sole_follower``: nobody else may follow the slot, and an engine that still
+    does is ended.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PostgresSource:
         slot: str,
         publication: str | None = None,
         expected_system_id: str | None = None,
+        is_sole_follower: bool = False,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._name = name
@@ -48,6 +50,7 @@ class PostgresSource:
         self._slot = slot
         self._publication = publication or slot
         self._expected_system_id = expected_system_id
+        self._is_sole_follower = is_sole_follower
         self._now_us = now_us
         self._catalog: Catalog | None = None
         self._layouts: KnownLayouts | None = None
@@ -107,7 +110,14 @@ class PostgresSource:
         if self._layouts is None:
             self._layouts = KnownLayouts(self._name, self._url, catalog)
         self._layouts.admit_catalog(catalog)
-        return Following(self._url, self._slot, self._publication, catalog, self._layouts)
+        return Following(
+            self._url,
+            self._slot,
+            self._publication,
+            catalog,
+            self._layouts,
+            self._is_sole_follower,
+        )
 
     def _introspect(self) -> Catalog:
         with session(self._url) as connection:

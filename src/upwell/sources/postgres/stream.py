@@ -50,6 +50,7 @@ class Following:
     publication: str
     catalog: Catalog
     layouts: KnownLayouts
+    is_sole_follower: bool = False  # see ``replication.require_slot``
 
 
 class PostgresStream:
@@ -99,7 +100,12 @@ class PostgresStream:
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
             require_published(connection, following.publication, following.catalog)
-            require_slot(connection, following.slot, self._position)
+            require_slot(
+                connection,
+                following.slot,
+                self._position,
+                is_sole_follower=following.is_sole_follower,
+            )
             self._skew_us = read_clock(connection, self._now_us).skew_us
             status_seconds = _status_seconds(connection.execute(_SENDER_TIMEOUT).fetchone())
         channel = open_channel(following.url, replication=True, application=following.slot)

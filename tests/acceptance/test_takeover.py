@@ -1,0 +1,125 @@
+"""Two engines on one lake in a bucket: one freezes, the other takes over, the first comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.acceptance.running import ShopProject, eventually, is_equal_to_the_shop, running
+from tests.store.lake.seaweed import Seaweed
+from upwell.app import commands
+from upwell.core.errors import EnvironmentFault, Exit
+from upwell.core.schema import TableSchema
+from upwell.drill.account import take
+from upwell.project.read import read_project
+from upwell.project_lake import find_project_lake
+from upwell.supervise import Supervisor
+
+pytestmark = pytest.mark.postgres
+
+
+def put_into_bucket(project: ShopProject, seaweed: Seaweed) -> None:
+    settings = project.folder / "upwell.yaml"
+    access = seaweed.access
+    settings.write_text(
+        f"{settings.read_text()}\n"
+        f"lake: {{uri: '{seaweed.address()}', catalog: '{access.catalog}', "
+        f"endpoint: '{access.endpoint}', access_key: '{access.access_key}', "
+        f"secret_key: '{access.secret_key}', commit_seconds: 1}}\n"
+    )
+
+
+def twin_of(project: ShopProject, folder: Path) -> ShopProject:
+    """The same project on another machine: its files, none of its state."""
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(".upwell"))
+    return ShopProject(folder, project.url, project.address)
+
+
+@contextmanager
+def engine_alone(project: ShopProject) -> Iterator[subprocess.Popen[bytes]]:
+    """The project's engine, with nobody to start it again."""
+    process = subprocess.Popen(
+        commands(project.folder)["engine"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers(project: ShopProject) -> bool:
+    return bool(project.engine.ask("status")["version"])
+
+
+def is_durable(project: ShopProject) -> bool:
+    status = project.engine.ask("status")
+    return bool(status["durable_version"]) and status["durable_version"] == status["version"]
+
+
+def sell(project: ShopProject, first: int, count: int) -> None:
+    with project.connect() as connection:
+        connection.execute(
+            "insert into customers (email, full_name, region) select 'c' || n || '@shop', 'C', "
+            "'North' from generate_series(%s::int, %s::int) n",
+            [first, first + count - 1],
+        )
+
+
+def test_a_frozen_engine_is_replaced_and_ends_when_it_wakes(
+    shop: ShopProject, seaweed: Seaweed, tmp_path: Path
+) -> None:
+    put_into_bucket(shop, seaweed)
+    twin = twin_of(shop, tmp_path / "twin")
+    with engine_alone(shop) as first:
+        eventually(lambda: answers(shop), seconds=60)
+        sell(shop, 1, 50)
+        eventually(lambda: is_durable(shop), seconds=60)
+        sell(shop, 51, 50)  # perhaps in a round that does not end
+        first.send_signal(signal.SIGSTOP)
+        with engine_alone(twin):
+            eventually(lambda: answers(twin), seconds=90)
+            sell(shop, 101, 50)
+            eventually(lambda: is_equal_to_the_shop(twin), seconds=60)
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(timeout=60) == Exit.ENVIRONMENT
+            assert first.stdout is not None
+            output = first.stdout.read()
+            assert b"another engine" in output or b"held by" in output
+            sell(shop, 151, 50)
+            eventually(lambda: is_equal_to_the_shop(twin), seconds=60)
+            eventually(lambda: is_durable(twin), seconds=60)
+            project = read_project(twin.folder, environment=os.environ)
+            lake = find_project_lake(project)
+            assert lake is not None
+            layouts = [msgspec.convert(each, TableSchema) for each in twin.engine.ask("layouts")]
+            lines = take(twin.engine, twin.url, layouts, lake, project.settings.time.zone)
+            assert [line.table for line in lines if not line.equal] == []
+            assert {line.table: line.lake for line in lines}["shop.customers"] == 200
+
+
+def test_a_second_run_on_the_same_lake_says_who_holds_it(shop: ShopProject, tmp_path: Path) -> None:
+    settings = shop.folder / "upwell.yaml"
+    settings.write_text(f"{settings.read_text()}\nlake: {{uri: '{tmp_path / 'lake'}'}}\n")
+    twin = twin_of(shop, tmp_path / "twin")
+    with running(shop, "engine") as held:
+        supervisor = Supervisor(
+            {"engine": commands(twin.folder)["engine"]}, twin.folder / "log", lambda _: None
+        )
+        with supervisor.running(), pytest.raises(EnvironmentFault) as caught:
+            supervisor.watch(threading.Event())
+        assert f"process {held.pids()['engine']} on" in caught.value.what
+        assert str(shop.folder) in caught.value.what
+        assert answers(shop)
