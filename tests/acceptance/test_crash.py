@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from tests.acceptance.running import (
 )
 from tests.torture_report import Report
 from upwell.demo.server import Server
+from upwell.store.place import StatePlace
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,50 @@ def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> 
     release(project)
 
 
+def lose_the_hot_store(times: int, server: Server, folder: Path, report: Report) -> None:
+    """Delete the hot store under load, again and again: the board shows the same numbers after."""
+    project = shop_project(server, folder, days_of_history=70)
+    settings = folder / "upwell.yaml"
+    settings.write_text(settings.read_text() + "\nlake: {uri: ./lake, commit_seconds: 1}\n")
+    place = StatePlace(folder)
+    changes, slowest = 0, 0.0
+    with running(project) as supervisor:
+        eventually(lambda: _is_durable(project))
+        for _ in range(times):
+            with customers(project, 20) as shop:
+                threading.Event().wait(1.0)
+                place.hot_store.unlink()
+                os.kill(supervisor.pids()["engine"], signal.SIGKILL)
+                begun = time.monotonic()
+                eventually(lambda: _answers(project))
+                slowest = max(slowest, time.monotonic() - begun)
+                shop.send_signal(signal.SIGTERM)
+                written, _ = shop.communicate(timeout=20)
+                changes += json.loads(written)["row_changes"]
+            eventually(lambda: is_equal_to_the_shop(project))
+            eventually(lambda: _page_counts_the_shops_orders(project))
+        proof = project.engine.ask("prove")
+        assert [model["model"] for model in proof["models"] if not model["holds"]] == []
+        surplus = surplus_rows(project)
+        report.row(
+            fault="rm of the hot store",
+            times=times,
+            changes=changes,
+            back_within_seconds=round(slowest, 1),
+            lost=sum(max(0, -more) for more in surplus),
+            doubled=sum(max(0, more) for more in surplus),
+        )
+    release(project)
+
+
+def _answers(project: ShopProject) -> bool:
+    return bool(project.engine.ask("status")["version"])
+
+
+def _is_durable(project: ShopProject) -> bool:
+    return bool(project.engine.ask("status")["durable_version"])
+
+
 def _page_counts_the_shops_orders(project: ShopProject) -> bool:
     board = project.board()
     with project.connect() as connection:
@@ -116,3 +162,18 @@ def test_nothing_is_lost_or_doubled_when_killed_thirty_times(
     process: str, postgres: Server, tmp_path: Path, report: Report
 ) -> None:
     go_through(Ordeal(process, 30, 55, 6.0), postgres, tmp_path / "project", report)
+
+
+@pytest.mark.postgres
+def test_a_hot_store_that_is_gone_comes_back_by_itself(
+    postgres: Server, tmp_path: Path, report: Report
+) -> None:
+    lose_the_hot_store(2, postgres, tmp_path / "project", report)
+
+
+@pytest.mark.postgres
+@pytest.mark.torture
+def test_a_hot_store_that_is_gone_twenty_times_comes_back_each_time(
+    postgres: Server, tmp_path: Path, report: Report
+) -> None:
+    lose_the_hot_store(20, postgres, tmp_path / "project", report)
