@@ -469,7 +469,7 @@ where exists (select 1 from shop.orders o join shop.items i on i.order_id = o.id
 group by 1
 --> exists_with_joins/values of o i p: incremental, kept
 --> exists_with_joins/c: incremental, view
---> exists_with_joins/c with k: incremental, kept
+--> exists_with_joins/values of k: incremental, kept
 --> exists_with_joins/c anti join k: incremental, view
 --> exists_with_joins: incremental, kept
 
@@ -731,3 +731,63 @@ select count(*) as n from (select distinct cast(quantity as bit) as bits from sh
 -- in_pairs
 select id from shop.orders where (customer_id, status) in (select (id, region) from shop.customers)
 --> in_pairs: full, kept because it holds a STRUCT(BIGINT, VARCHAR) on the way, which cannot be kept
+
+-- list_then_right_join
+select o.id, i.line, p.id as product
+from shop.orders o, shop.items i right join shop.products p on p.id = i.product_id
+--> list_then_right_join: full, kept because it uses a RIGHT JOIN after a comma, which reads only what is behind it
+
+-- list_then_left_join
+select o.id, i.line, p.id as product
+from shop.orders o, shop.items i left join shop.products p on p.id = i.product_id
+--> list_then_left_join/o i: incremental, view
+--> list_then_left_join/o i left join p: incremental, view
+--> list_then_left_join: incremental, kept
+
+-- join_of_three_at_once
+select i.order_id, i.line, c.id as customer
+from shop.items i, shop.orders o, shop.customers c
+where i.order_id + o.customer_id = c.id + o.id
+--> join_of_three_at_once: incremental, kept
+
+-- cross_join_of_three
+select c.region, p.category, count(*) as n
+from shop.customers c cross join shop.products p cross join shop.clicks k
+group by 1, 2
+--> cross_join_of_three: incremental, kept
+
+-- join_of_nothing
+select c.region, sum(i.quantity) as units, count(*) as n
+from shop.items i
+join shop.orders o on o.id = i.order_id
+join shop.customers c on c.id = o.customer_id
+where 1 = 2
+group by 1
+--> join_of_nothing: incremental, kept
+
+-- join_in_a_union
+select i.line as n, c.region from shop.items i
+join shop.orders o on o.id = i.order_id join shop.customers c on c.id = o.customer_id
+union all
+select i.quantity, c.region from shop.items i
+join shop.orders o on o.id = i.order_id join shop.customers c on c.id = o.customer_id
+union all
+select i.amount, c.region from shop.items i
+join shop.orders o on o.id = i.order_id join shop.customers c on c.id = o.customer_id
+--> join_in_a_union: incremental, kept
+
+-- sums_of_keys
+select status, sum(id) as total, count(id) as n, min(id) as least, avg(id) as mean
+from shop.orders group by 1 having sum(id) > 3
+--> sums_of_keys: incremental, kept
+
+-- sum_of_all_keys
+select sum(id) as total, count(id) as n from shop.orders where status = 'paid'
+--> sum_of_all_keys: incremental, kept
+
+-- left_join_on_other_types_and_a_constant
+select p.id, i.line
+from shop.products p left join shop.items i on i.quantity = p.price and i.product_id = 2
+--> left_join_on_other_types_and_a_constant/p with i: incremental, kept
+--> left_join_on_other_types_and_a_constant/p left join i: incremental, view
+--> left_join_on_other_types_and_a_constant: incremental, kept

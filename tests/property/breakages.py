@@ -17,7 +17,18 @@ from typing import Any
 
 import pytest
 
-from upwell.transform.plan import aggregates, delta, keys, partners, reading, sql, windows
+from upwell.transform.plan import (
+    aggregates,
+    chain,
+    delta,
+    grouped,
+    keys,
+    merge,
+    partners,
+    reading,
+    sql,
+    windows,
+)
 from upwell.transform.refresh import deltas, refresher
 
 
@@ -37,58 +48,86 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """What is broken, and which models rest on it: those that show one of ``shows``.
-
-    ``given`` is an edit that breaks nothing but brings the rule into play.
-    """
+    """What is broken, and which models rest on it: those that show one of ``shows``."""
 
     what: str
     edit: Edit
     shows: tuple[str, ...]
-    given: Edit | None = None
 
 
-#: An edit after which the law still holds.
-TELESCOPES = Edit(delta._products, "len(changed) <= MAX_SUBSETS_OF", "False")
+#: Edits after which the law still holds: another way to the same rows is gone.
+DETOURS = (
+    Edit(merge.merges_at_once, "not kind.extremes", "False"),
+    Edit(refresher.Refresher._forget, "<= MOST_NAMED_ROWS", "< 0"),
+)
 
 _MORE_THAN_EQUALITY = ("join on more than equality", "subquery with a residual condition")
 
 _BY_KEY = ("median", "quantile", "arg_max", "float sum", "float avg", "stddev", "string_agg")
 _EXTREMES = ("min", "max", "having over min or max")
+_OF_THREE = ("join of three",)
 
 BREAKAGES = (
     # ── products of deltas ───────────────────────────────────────────────────────────────────────
     Breakage(
-        "the product of two deltas is added, not taken away",
-        Edit(delta._products, "size % 2 == 0", "False"),
+        "of two changed inputs neither is read as it stood before",
+        Edit(delta._products, "each in changed[place:]", "each is as_delta"),
         ("inner join",),
     ),
     Breakage(
-        "the product of two deltas is left out",
-        Edit(delta._products, "len(changed) + 1", "2"),
+        "of two changed inputs each is read as it stood before",
+        Edit(delta._products, "each in changed[place:]", "each in changed"),
         ("inner join",),
     ),
     Breakage(
-        "inputs already passed are read as they stand now",
-        Edit(delta._products, "frozenset(changed[:index])", "nothing"),
+        "an input stood before as it stands now and its delta once more",
+        Edit(delta._before, "-{WEIGHT} FROM", "{WEIGHT} FROM"),
         ("inner join",),
-        given=TELESCOPES,
-    ),
-    Breakage(
-        "the old state of an input is what it is now and its delta once more",
-        Edit(delta._old, "-{WEIGHT} FROM", "{WEIGHT} FROM"),
-        ("inner join",),
-        given=TELESCOPES,
     ),
     Breakage(
         "weights of joined rows are not multiplied",
-        Edit(delta._terms, "sign + ' * '.join(weights)", "sign + weights[0]"),
+        Edit(delta._products, "' * '.join(weights)", "weights[0]"),
         ("inner join",),
     ),
     Breakage(
         "the conditions of a join do not hold for its delta",
-        Edit(delta._terms, "{sql.where([*conditions, *branch.conditions])}", ""),
+        Edit(delta._products, "{sql.where([*conditions, *branch.conditions])}", ""),
         ("filter",),
+    ),
+    # ── joins one after another ──────────────────────────────────────────────────────────────────
+    Breakage(
+        "what is joined so far meets a changed input as it stands now",
+        Edit(
+            chain.chained,
+            "_Product(so_far, sources, deltas.get(source))",
+            "_Product(so_far, sources)",
+        ),
+        _OF_THREE,
+    ),
+    Breakage(
+        "what changed of an input does not meet those before it",
+        Edit(chain.chained, "chain.walk(source, deltas[source], passed)", "[]"),
+        _OF_THREE,
+    ),
+    Breakage(
+        "an input of many stood before as it stands now and its delta once more",
+        Edit(chain._before, 'f"-{WEIGHT}"', "WEIGHT"),
+        _OF_THREE,
+    ),
+    Breakage(
+        "an input of many is read without what its own rows must meet",
+        Edit(chain._current, "{sql.current(source)}{condition}", "{sql.current(source)}"),
+        _OF_THREE,
+    ),
+    Breakage(
+        "weights of rows joined one after another are not multiplied",
+        Edit(chain._Chain._joined, 'weight += f" * {_COMING}0.{WEIGHT}"', "pass"),
+        _OF_THREE,
+    ),
+    Breakage(
+        "inputs of many are joined without their conditions",
+        Edit(chain._Chain._joined, "{sql.where(conditions)}", ""),
+        _OF_THREE,
     ),
     Breakage(
         "rows are not added up before they are passed on",
@@ -98,7 +137,7 @@ BREAKAGES = (
     # ── outer, semi and anti joins ───────────────────────────────────────────────────────────────
     Breakage(
         "rows without a partner stay when they find one",
-        Edit(delta._terms, "term.negative != negative", "term.negative"),
+        Edit(delta._products, "'-' if negative else ''", "''"),
         ("left join",),
     ),
     Breakage(
@@ -128,7 +167,7 @@ BREAKAGES = (
     ),
     Breakage(
         "conditions on both sides other than equality do not decide who has a partner",
-        Edit(partners._partners, "len(compared) == len(mixed)", "compared"),
+        Edit(partners._partners, "all(each in told for each in mixed)", "compared"),
         _MORE_THAN_EQUALITY,
     ),
     Breakage(
@@ -144,22 +183,54 @@ BREAKAGES = (
     # ── counters ─────────────────────────────────────────────────────────────────────────────────
     Breakage(
         "NULLs are counted",
-        Edit(delta._change, " FILTER (WHERE {value} IS NOT NULL)", ""),
+        Edit(merge._change, " FILTER (WHERE {value} IS NOT NULL)", ""),
         ("count",),
     ),
     Breakage(
+        "values are taken to be never NULL",
+        Edit(
+            aggregates._Counters._aggregate,
+            "counts_rows = always and not distinct",
+            "counts_rows = not distinct",
+        ),
+        ("count",),
+    ),
+    Breakage(
+        "no rows at all have a sum",
+        Edit(
+            aggregates._Counters._aggregate,
+            "if counts_rows and self.has_groups:",
+            "if counts_rows:",
+        ),
+        ("global aggregate",),
+    ),
+    Breakage(
+        "groups are taken to be never NULL",
+        Edit(grouped._null_groups, "if not joined.facts.never_null(each)", "if False"),
+        ("count", "sum", "distinct"),
+    ),
+    Breakage(
         "sums change by values without their weights",
-        Edit(delta._change, "AS {sum_type}) * {WEIGHT})", "AS {sum_type}))"),
+        Edit(merge._change, "AS {argument.sum_type}) * {weight})", "AS {argument.sum_type}))"),
+        ("sum",),
+    ),
+    Breakage(
+        "a sum over no value is NULL from then on",
+        Edit(
+            merge._change,
+            "or_zero = has_others or not argument.always or not kind.groups",
+            "or_zero = False",
+        ),
         ("sum",),
     ),
     Breakage(
         "a distinct value that goes is taken for one that comes",
-        Edit(delta._value_term, "{WEIGHT}, NULL AS", "abs({WEIGHT}), NULL AS"),
+        Edit(merge._values, "{WEIGHT if is_here else 0}", "{f'abs({WEIGHT})' if is_here else 0}"),
         ("count distinct",),
     ),
     Breakage(
         "distinct values count as rows of their group",
-        Edit(delta.grouped_delta, 'rows += f" FILTER (WHERE {_PRESENT})"', "pass"),
+        Edit(merge._value_term, "0 AS {WEIGHT}", "{WEIGHT}"),
         ("count distinct",),
     ),
     Breakage(
@@ -169,22 +240,22 @@ BREAKAGES = (
     ),
     Breakage(
         "HAVING is not judged anew",
-        Edit(delta._having, "if having else", "if False else"),
+        Edit(merge._having, "if having else", "if False else"),
         ("having",),
     ),
     Breakage(
         "HAVING is judged before by the counters after",
-        Edit(delta.merge, "kind.having and _before(kind.having)", "kind.having"),
+        Edit(merge.merge, "kind.having and _before(kind.having)", "kind.having"),
         ("having",),
     ),
     Breakage(
         "what a group showed is computed from the counters after",
-        Edit(delta._before, 'if not column.name.startswith("_g")', "if False"),
+        Edit(merge._before, "_before_it(column.name)", "column.name"),
         ("sum",),
     ),
     Breakage(
         "a group without rows stays",
-        Edit(refresher.Refresher._write_state, "if kind.groups else", "if False else"),
+        Edit(refresher.Refresher._write_state, "some_end and kind.groups", "False"),
         ("distinct",),
     ),
     Breakage(
@@ -204,7 +275,7 @@ BREAKAGES = (
     Breakage(
         "a least or greatest value that goes stays",
         Edit(
-            delta._merged_extremes,
+            merge._merged_extremes,
             'stale.append(f"{left} > 0 AND {lost}")',
             'stale.append("FALSE")',
         ),
@@ -212,14 +283,12 @@ BREAKAGES = (
     ),
     Breakage(
         "a group without values keeps its least and greatest",
-        Edit(delta._merged_extremes, "CASE WHEN {left} > 0 THEN {merged} END", "{merged}"),
+        Edit(merge._merged_extremes, "CASE WHEN {left} > 0 THEN {merged} END", "{merged}"),
         _EXTREMES,
     ),
     Breakage(
         "rows that cancel out come and go among the least and greatest",
-        Edit(
-            delta.grouped_delta, "[consolidated(sql.union(terms), names)] if terms else []", "terms"
-        ),
+        Edit(merge.grouped_delta, "found = [consolidated(sql.union(found), names)]", "pass"),
         _EXTREMES,
     ),
     # ── touched keys ─────────────────────────────────────────────────────────────────────────────
@@ -230,23 +299,22 @@ BREAKAGES = (
     ),
     Breakage(
         "the key NULL is never touched",
-        Edit(delta._restricted, "if name in null_keys", "if False"),
+        Edit(delta.restricted, "if name in null_keys", "if False"),
         _BY_KEY,
     ),
     Breakage(
         "a delta is read without what its own rows must meet",
-        Edit(delta.passed, "{rows}{sql.where([reader.condition])}", "{rows}"),
+        Edit(delta.passed, "{sql.where([reader.condition])}", ""),
         ("filter",),
     ),
     Breakage(
-        "the old state of an input is read without what its own rows must meet",
-        Edit(delta._old, "{sql.current(source)}{condition}", "{sql.current(source)}"),
+        "an input stood before with rows that do not meet what its own must",
+        Edit(delta._before, "{sql.current(source)}{condition}", "{sql.current(source)}"),
         ("filter",),
-        given=TELESCOPES,
     ),
     Breakage(
         "touched keys are computed anew over rows that the conditions leave out",
-        Edit(delta._restricted, "[*branch.all_conditions, *met, *ranges]", "[*met, *ranges]"),
+        Edit(delta.restricted, "[*branch.all_conditions, *met, *ranges]", "[*met, *ranges]"),
         _BY_KEY,
     ),
     Breakage(
@@ -278,7 +346,7 @@ BREAKAGES = (
     Breakage(
         "an update of rows that are only counted is no change",
         Edit(
-            deltas.Deltas._project,
+            deltas._projected,
             "unchanged = pc.sum(batch.column(WEIGHT)).as_py() == 0",
             "unchanged = True",
         ),

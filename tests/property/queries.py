@@ -39,6 +39,7 @@ _IN_FULL = {NOT_TAKEN_APART, NULLS_IN_NOT_IN}
 CONSTRUCTS = (
     *("filter", "case", "cast", "scalar function", "distinct", "union", "union all"),
     *("inner join", "cross join", "self join", "null-safe join", "join on more than equality"),
+    "join of three",
     *("left join", "right join", "full join"),
     *("left join with a one-sided condition", "left join with a mixed condition"),
     *("chain of outer joins", "aggregate over an outer join"),
@@ -228,6 +229,8 @@ def _scope(pen: Pen, pool: Sequence[Relation], depth: int, first: Relation | Non
             pen.shows.add("self join")
         read.append(other.text)
         scope = _join(pen, scope, _read(other, pen.alias()))
+    if len(read) > 2 and not any(f" {outer} " in scope.text for outer in OUTER_JOINS):
+        pen.shows.add("join of three")
     return scope
 
 

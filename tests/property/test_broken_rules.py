@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.property.breakages import BREAKAGES, TELESCOPES, Breakage, Edit, edited
+from tests.property.breakages import BREAKAGES, DETOURS, Breakage, Edit, edited
 from tests.property.trial import Trial, needed, prepare, run
 from tests.property.world import TABLES
 from upwell.transform.plan import plan_models
 
 SEEDS = range(120)
 
+#: What a model may fail with, when a rule it rests on is broken, instead of going wrong.
+KNOWN_TO_US = ("contradicts its changes", "taken to be never NULL")
+
 
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.what)
 def test_each_rule_is_still_written_as_its_breakage_says(breakage: Breakage) -> None:
-    for edit in edits_of(breakage):
-        assert edit.code.count(edit.sound) == 1
+    assert breakage.edit.code.count(breakage.edit.sound) == 1
 
 
 @pytest.mark.torture
@@ -35,20 +37,18 @@ def is_noticed(sound: Trial, breakage: Breakage) -> bool:
     ]
     if not concerned:
         return False
-    with edited(edits_of(breakage)):
+    with edited([breakage.edit]):
         plan = plan_models(needed(sound.plan, concerned), TABLES)
         faults = (each.wrong for each in run(Trial(sound.seed, sound.written, plan)) if each.wrong)
         fault = next(faults, None)
     if fault and fault.startswith("cannot be refreshed"):
-        assert "contradicts its changes" in fault, fault
+        assert any(each in fault for each in KNOWN_TO_US), fault
     return fault is not None
 
 
-def edits_of(breakage: Breakage) -> list[Edit]:
-    return [breakage.edit, *([breakage.given] if breakage.given else [])]
-
-
-def test_the_law_holds_however_many_inputs_changed_when_telescoping_takes_over() -> None:
-    for seed in SEEDS[:3]:
-        with edited([TELESCOPES]):
+@pytest.mark.parametrize("detour", DETOURS, ids=lambda detour: detour.rule.__name__)
+def test_the_law_holds_on_the_way_that_small_versions_do_not_take(detour: Edit) -> None:
+    assert detour.code.count(detour.sound) == 1
+    for seed in SEEDS[:8]:
+        with edited([detour]):
             assert not [each.wrong for each in run(prepare(seed)) if each.wrong]

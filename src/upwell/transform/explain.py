@@ -161,7 +161,8 @@ def _kept(model: ModelPlan, node: Node) -> str:
             return ""
         case Aggregate(state=state, groups=groups, arguments=arguments, extremes=extremes):
             sums = sum(argument.sum_type is not None for argument in arguments)
-            counters = [_plural(1 + len(arguments), "count")]
+            counts = 1 + sum(argument.is_counted for argument in arguments)
+            counters = [_plural(counts, "count")]
             counters += [_plural(sums, "exact sum")] if sums else []
             counters += [_plural(len(extremes), "extreme")] if extremes else []
             *first, last = counters

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -128,6 +129,60 @@ def test_a_node_takes_at_most_four_statements_and_none_of_them_is_ddl(
     refresher.apply(new_amount(store, 1, 6), 0)
     verbs = [statement.split()[0] for statement in counting.statements]
     assert verbs == ["SELECT", "DELETE", "INSERT", "SELECT", "SELECT", "DELETE", "INSERT"]
+
+
+def test_an_aggregate_over_groups_that_are_never_null_reads_its_state_as_it_counts(
+    store: duckdb.DuckDBPyConnection,
+) -> None:
+    plan = plan_of({"copies": "select id, count(*) as n from shop.orders group by id"})
+    build(store, plan, ["copies"], 0)
+    counting = Counting(store)
+    refresher = Refresher(counting, plan)  # type: ignore[arg-type]  # counts what it passes on
+    row = store.execute(f"SELECT *, 1::BIGINT AS {WEIGHT} FROM shop.orders WHERE id = 1")
+    delta = row.to_arrow_table()
+    store.execute("INSERT INTO shop.orders SELECT * FROM shop.orders WHERE id = 1")
+    refresher.apply({"shop.orders": delta}, 0)
+    verbs = [statement.split()[0] for statement in counting.statements]
+    assert verbs == ["SELECT", "DELETE", "INSERT"]
+
+
+def test_readers_under_one_condition_have_it_judged_once(
+    store: duckdb.DuckDBPyConnection,
+) -> None:
+    joined = "from shop.items i join shop.orders o on o.id = i.order_id where o.amount > 0"
+    plan = plan_of({"a": f"select i.id, o.region {joined}", "b": f"select i.id, o.weight {joined}"})
+    build(store, plan, ["a", "b"], 0)
+    counting = Counting(store)
+    refresher = Refresher(counting, plan)  # type: ignore[arg-type]  # counts what it passes on
+    assert rows(refresher.apply(change(store, 3, "region = 'z'"), 0)["a"]) == {
+        (13, None, -1), (13, "z", 1),
+    }  # fmt: skip
+    judged = [each for each in counting.statements if '("o"."amount" > 0)' in each]
+    assert len(judged) == 1
+
+
+def test_a_null_where_none_can_be_fails_what_reads_its_table_though_no_column_of_it_is_shown(
+    store: duckdb.DuckDBPyConnection,
+) -> None:
+    strict = TableSchema(
+        "shop.orders",
+        tuple(Column(each.name, each.type, each.name == "weight") for each in ORDERS.columns),
+        ("id",),
+    )
+    models = {
+        "ids": "select id from shop.items",
+        "counts": "select count(region) as n from shop.orders",
+    }
+    plan = plan_models(
+        [Model(name=name, sql=sql, path=Path(f"{name}.sql")) for name, sql in models.items()],
+        [strict, ITEMS],
+    )
+    build(store, plan, list(models), 0)
+    refresher = Refresher(store, plan)
+    gone = change(store, 1, "region = null")
+    with pytest.raises(ModelFailedError, match="a NULL in region") as failed:
+        refresher.apply(gone, 0)
+    assert failed.value.model == "counts"
 
 
 def test_an_aggregate_whose_groups_do_not_change_stops_the_change(
@@ -369,6 +424,24 @@ def test_a_refresher_goes_on_after_a_rollback_and_after_a_column_of_another_type
         for model in PLAN.models:
             assert prove(store, PLAN, model.name, logical_time_us=0).holds, model.name
         store.execute("ROLLBACK")
+
+
+def test_duckdb_still_knows_nothing_of_a_table_the_transaction_wrote_to() -> None:
+    """Should this fail, larger joins may do in one statement: see docs/decisions/0011."""
+
+    def estimated() -> int:
+        query = "EXPLAIN (FORMAT json) SELECT t.v FROM t JOIN few ON t.v = few.v"
+        ((_, plan),) = connection.execute(query).fetchall()
+        return int(json.loads(plan)[0]["extra_info"]["Estimated Cardinality"])
+
+    connection = connect(zone="UTC", threads=1)
+    connection.execute("CREATE TABLE t AS SELECT range AS v FROM range(10000)")
+    connection.register("few", pa.table({"v": [1, 2]}))
+    assert estimated() < 10
+    connection.execute("BEGIN")
+    connection.execute("INSERT INTO t VALUES (1)")
+    assert estimated() >= 10_000
+    connection.close()
 
 
 def test_duckdb_still_folds_what_it_prepares_by_statistics_that_pass() -> None:

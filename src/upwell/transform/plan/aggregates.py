@@ -25,6 +25,8 @@ from upwell.transform.plan.parse import function_name
 
 #: The type DuckDB gives each of these expressions.
 Types = Callable[[Sequence[exp.Expr]], Sequence[str]]
+#: Whether an expression has a value in every row.
+NeverNull = Callable[[exp.Expr], bool]
 
 #: Types in which the greater of two values is the same wherever they are compared.
 _COMPARED = ("DECIMAL(", "DATE", "TIMESTAMP", "VARCHAR", "BOOLEAN", "UUID")
@@ -32,9 +34,13 @@ _COMPARED = ("DECIMAL(", "DATE", "TIMESTAMP", "VARCHAR", "BOOLEAN", "UUID")
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """An expression that is counted over each group, and maybe summed or compared."""
+    """An expression that is counted over each group, and maybe summed or compared.
+
+    ``always``: it has a value in every row, so that counting it is counting rows.
+    """
 
     value: exp.Expr
+    always: bool
     distinct: bool = False
     summed: bool = False
     extremes: tuple[Extreme, ...] = ()
@@ -60,13 +66,16 @@ def is_grouped(select: exp.Select, functions: Mapping[str, tuple[str, str]]) -> 
 
 
 def read_groups(
-    select: exp.Select, functions: Mapping[str, tuple[str, str]], types: Types
+    select: exp.Select,
+    functions: Mapping[str, tuple[str, str]],
+    types: Types,
+    never_null: NeverNull,
 ) -> Grouped:
     """The groups and counters of a SELECT. Raises ``Obstacle``."""
     outputs = [each.unalias() for each in select.expressions]
     groups = group_expressions(select, functions)
     having = select.args.get("having")
-    counters = _Counters(functions)
+    counters = _Counters(functions, never_null, has_groups=bool(groups))
     shown = [counters.over_state(each, groups) for each in outputs]
     kept = counters.over_state(having.this, groups) if having else None
     found = types([each.value for each in counters.counted])
@@ -135,6 +144,8 @@ class _Counters:
     """Collects what the aggregates of one SELECT count, each value once."""
 
     functions: Mapping[str, tuple[str, str]]
+    never_null: NeverNull
+    has_groups: bool
     counted: list[Counted] = field(default_factory=list)
 
     def over_state(self, expression: exp.Expr, groups: Sequence[exp.Expr]) -> exp.Expr:
@@ -167,14 +178,21 @@ class _Counters:
             value = exp.Literal.number(1)
         if condition is not None:
             value = exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])
+        always = self.never_null(value)
         if isinstance(call, exp.Min | exp.Max):
             extreme: Extreme = "min" if isinstance(call, exp.Min) else "max"
-            return _state(extreme_column(extreme, self._slot(Counted(value, extremes=(extreme,)))))
-        index = self._slot(Counted(value, distinct, summed=isinstance(call, exp.Sum)))
-        count = _state(count_column(index))
+            wanted = Counted(value, always, extremes=(extreme,))
+            return _state(extreme_column(extreme, self._slot(wanted)))
+        counts_rows = always and not distinct
+        if isinstance(call, exp.Count) and counts_rows:
+            return _state(ROWS)
+        index = self._slot(Counted(value, always, distinct, summed=isinstance(call, exp.Sum)))
+        count = _state(ROWS if counts_rows else count_column(index))
         if isinstance(call, exp.Count):
             return count
         total = _state(sum_column(index))
+        if counts_rows and self.has_groups:
+            return total
         some = exp.GT(this=count, expression=exp.Literal.number(0))
         return exp.Case(ifs=[exp.If(this=some, true=total)])  # a SUM of nothing is NULL
 

@@ -142,12 +142,21 @@ def _of_one_type(draft: Draft, branches: Sequence[Branch], target: Target) -> li
     found = []
     for branch in branches:
         alone = draft.binder.describe(sql.full_branch(branch, target.columns))
-        outputs = tuple(
-            output if column.type == common.type else f"CAST({output} AS {common.type})"
-            for output, column, common in zip(branch.outputs, alone, together, strict=True)
-        )
-        found.append(replace(branch, outputs=outputs))
+        types = [
+            "" if column.type == common.type else common.type
+            for column, common in zip(alone, together, strict=True)
+        ]
+        flat = branch.flat and replace(branch.flat, outputs=_cast(branch.flat.outputs, types))
+        found.append(replace(branch, outputs=_cast(branch.outputs, types), flat=flat))
     return found
+
+
+def _cast(outputs: Sequence[str], types: Sequence[str]) -> tuple[str, ...]:
+    """The outputs, those cast to whose place a type is given."""
+    return tuple(
+        f"CAST({output} AS {of_type})" if of_type else output
+        for output, of_type in zip(outputs, types, strict=True)
+    )
 
 
 # ── UNION ────────────────────────────────────────────────────────────────────────────────────────

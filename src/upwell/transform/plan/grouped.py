@@ -52,6 +52,7 @@ def distinct_rows(
     kind = Aggregate(
         rows=joined.branch(outputs),
         group_types=tuple(draft.types(joined, outputs)),
+        null_groups=_null_groups(joined, outputs),
         arguments=(),
         outputs=tuple(text(each) for each in shown),
         having=None,
@@ -83,15 +84,17 @@ def aggregate(draft: Draft, select: exp.Select, joined: Joined, target: Target) 
 
 
 def _merged(draft: Draft, select: exp.Select, joined: Joined, target: Target) -> Relation:
-    grouped = read_groups(select, draft.binder.functions, partial(draft.types, joined))
+    grouped = read_groups(
+        select, draft.binder.functions, partial(draft.types, joined), joined.facts.never_null
+    )
     values = [each.value for each in grouped.counted]
     group_types = draft.types(joined, grouped.groups)
     rows = joined.branch([*grouped.groups, *values])
     distinct: dict[int, str] = {}
     if any(each.distinct for each in grouped.counted):
-        rows, distinct = _distinct_values(draft, rows, grouped, group_types)
+        rows, distinct = _distinct_values(draft, joined, rows, grouped, group_types)
     arguments = tuple(
-        Argument(of_type, sum_type, distinct.get(index), counted.extremes)
+        Argument(of_type, sum_type, distinct.get(index), counted.extremes, counted.always)
         for index, (counted, of_type, sum_type) in enumerate(
             zip(grouped.counted, grouped.types, grouped.sum_types, strict=True)
         )
@@ -99,6 +102,7 @@ def _merged(draft: Draft, select: exp.Select, joined: Joined, target: Target) ->
     kind = Aggregate(
         rows=rows,
         group_types=tuple(group_types),
+        null_groups=_null_groups(joined, grouped.groups),
         arguments=arguments,
         outputs=tuple(text(each) for each in grouped.outputs),
         having=None if grouped.having is None else text(grouped.having),
@@ -113,13 +117,22 @@ def _merged(draft: Draft, select: exp.Select, joined: Joined, target: Target) ->
     )
 
 
+def _null_groups(joined: Joined, groups: Sequence[exp.Expr]) -> frozenset[str]:
+    """The columns of those groups that may be NULL."""
+    return frozenset(
+        group_column(index)
+        for index, each in enumerate(groups)
+        if not joined.facts.never_null(each)
+    )
+
+
 def _state_name(target: Target) -> str:
     name = target.name.removeprefix(HIDDEN + ".")
     return f"{HIDDEN}.{name}#state"
 
 
 def _distinct_values(
-    draft: Draft, rows: Branch, grouped: Grouped, group_types: Sequence[str]
+    draft: Draft, of: Joined, rows: Branch, grouped: Grouped, group_types: Sequence[str]
 ) -> tuple[Branch, dict[int, str]]:
     """Hidden nodes for an aggregate with DISTINCT: its rows, and each value once a group."""
     groups = len(grouped.groups)
@@ -143,6 +156,7 @@ def _distinct_values(
         kind = Aggregate(
             rows=replace(branch, conditions=(f"{text(value)} IS NOT NULL",)),
             group_types=(*group_types, grouped.types[index]),
+            null_groups=_null_groups(of, grouped.groups),
             arguments=(),
             outputs=tuple(text(exp.column(name, quoted=True)) for name in shown),
             having=None,
@@ -169,8 +183,8 @@ def _state_never_null(shown: exp.Expr, grouped: Grouped, joined: Joined) -> bool
     """Whether an output over the state always has a value."""
     if not isinstance(shown, exp.Column):
         return False
-    if shown.name == ROWS or shown.name.startswith("_n"):
-        return True
+    if shown.name == ROWS or shown.name.startswith(("_n", "_s")):
+        return True  # a sum is shown as it is kept only where it cannot be one of nothing
     return shown.name.startswith("_g") and joined.facts.never_null(
         grouped.groups[int(shown.name[2:])]
     )

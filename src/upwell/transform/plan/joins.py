@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from upwell.core.schema import Column
 from upwell.transform.plan.keys import Facts, Reference, Relation
-from upwell.transform.plan.nodes import Branch, Input
+from upwell.transform.plan.nodes import Branch, Condition, Flat, Input, flat_column
 from upwell.transform.plan.parse import DIALECT, function_name
 
 #: What may stand in a SELECT that has a delta; ORDER BY has no effect on a stored result.
@@ -118,6 +118,34 @@ class Joined:
             inputs=tuple(inputs),
             outputs=tuple(text(each) for each in outputs),
             conditions=tuple(text(each) for each in shared),
+            flat=self._flat(outputs, shared) if len(inputs) > 2 else None,
+        )
+
+    def _flat(self, outputs: Sequence[exp.Expr], conditions: Sequence[exp.Expr]) -> Flat:
+        """The expressions over one relation with the columns of all inputs."""
+        names = {
+            (alias, each.name.lower()): flat_column(alias, each.name)
+            for alias, relation in self.facts.inputs.items()
+            for each in relation.columns
+        }
+        if len({name.lower() for name in names.values()}) < len(names):
+            raise Obstacle("names an input as a column of another is named")
+        columns = {place: exp.column(name, quoted=True) for place, name in names.items()}
+
+        def reads(expressions: Sequence[exp.Expr]) -> frozenset[str]:
+            return frozenset(names[place] for place in references(expressions))
+
+        return Flat(
+            outputs=tuple(text(renamed(each, columns)) for each in outputs),
+            shown=reads(outputs),
+            conditions=tuple(
+                Condition(
+                    text=text(renamed(each, columns)),
+                    aliases=frozenset(alias for alias, _ in references([each])),
+                    reads=reads([each]),
+                )
+                for each in conditions
+            ),
         )
 
     def inputs(self, expressions: Sequence[exp.Expr]) -> list[Input]:
@@ -159,11 +187,15 @@ def read_items(select: exp.Select) -> list[Item]:
     if source is None:
         raise Obstacle("reads no table")
     items = [Item(_table(source.this), "INNER")]
+    is_list = False
     for join in select.args.get("joins") or ():
         kind = " ".join(part for part in (join.method, join.side, join.kind) if part).upper()
         if kind not in _KINDS or join.args.get("using"):
             raise Obstacle(f"uses {_article(kind)} {kind} JOIN" if kind else "joins by USING")
         on = join.args.get("on")
+        is_list = is_list or not (kind or on)
+        if is_list and _KINDS[kind] in ("RIGHT", "FULL"):
+            raise Obstacle(f"uses a {kind} JOIN after a comma, which reads only what is behind it")
         conditions = [] if on is None else conjuncts(on)
         refuse(conditions)
         items.append(Item(_table(join.this), _KINDS[kind], conditions))

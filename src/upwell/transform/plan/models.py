@@ -28,7 +28,7 @@ from upwell.transform.plan.nodes import Aggregate, Input, ModelPlan, Node, Plan,
 from upwell.transform.plan.parse import DIALECT, Parsed, Reference, parse, where
 
 #: Raised when the nodes or states of the same text come out otherwise: stored models are rebuilt.
-FORMAT = 3
+FORMAT = 4
 
 #: DuckDB's type of a bare NULL; stored, it becomes INTEGER.
 _NULL_TYPE = '"NULL"'

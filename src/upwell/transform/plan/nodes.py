@@ -56,15 +56,42 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What rows of a join must meet, as SQL over ``Flat`` columns; ``reads`` names these."""
+
+    text: str
+    aliases: frozenset[str]
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A branch's expressions over one relation that holds the columns of all its inputs.
+
+    A column's name in it is that of ``flat_column``; ``shown`` are those that the outputs read.
+    """
+
+    outputs: tuple[str, ...]
+    shown: frozenset[str]
+    conditions: tuple[Condition, ...]
+
+
+def flat_column(alias: str, name: str) -> str:
+    return f"{alias}.{name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Branch:
     """One SELECT of inner joins: the rows of the inputs' product that meet every condition.
 
-    ``conditions`` are those besides the inputs' own.
+    ``conditions`` are those besides the inputs' own. ``flat`` says the same of one relation, where
+    there are more than two inputs.
     """
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
     conditions: tuple[str, ...]
+    flat: Flat | None = None
 
     @property
     def all_conditions(self) -> list[str]:
@@ -160,12 +187,19 @@ class Argument:
 
     ``sum_type`` is the exact type DuckDB gives its SUM, None where no sum is asked for; ``type`` is
     that of the values. ``distinct`` names the hidden relation that holds each value once a group.
+    ``always``: every row has a value.
     """
 
     type: str
     sum_type: str | None
     distinct: str | None = None
     extremes: tuple[Extreme, ...] = ()
+    always: bool = False
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the number of its values is kept, which may be another than that of the rows."""
+        return self.distinct is not None or not self.always
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +209,12 @@ class Aggregate:
     The state holds, for each group, its columns ``_g…``, the number of rows ``_rows`` and for each
     argument the number of values ``_n…``, their sum ``_s…`` and their ``_min…`` and ``_max…``. A
     group vanishes at ``_rows`` 0; without groups there always is exactly one row. ``outputs`` and
-    ``having`` are SQL over it.
+    ``having`` are SQL over it. ``null_groups``: the columns of groups that may be NULL.
     """
 
     rows: Branch  # outputs: the groups, then the arguments
     group_types: tuple[str, ...]
+    null_groups: frozenset[str]
     arguments: tuple[Argument, ...]
     outputs: tuple[str, ...]
     having: str | None

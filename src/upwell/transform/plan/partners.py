@@ -213,8 +213,9 @@ def _partners(search: _Search, alias: str) -> _Partners:
     keys = [each.right for each in compared if isinstance(each.right, exp.Column)]
     if len(search.right.aliases) == 1 and search.right.facts.identify(keys):
         return _by_key(search, alias)
+    told = [each.condition for each in compared]
     mixed = [each for each in search.on if search.side(each) == "both"]
-    if len(compared) == len(mixed):
+    if all(each in told for each in mixed):
         return _by_value(search, compared, alias)
     return _by_row(search, alias)
 

@@ -86,7 +86,8 @@ def full_state(kind: Aggregate) -> str:
     columns = [*map(quote, groups), f"count(*) AS {quote(ROWS)}"]
     for index, argument in enumerate(kind.arguments):
         value = ("DISTINCT " if argument.distinct else "") + quote(argument_name(index))
-        columns.append(f"count({value}) AS {quote(count_column(index))}")
+        if argument.is_counted:
+            columns.append(f"count({value}) AS {quote(count_column(index))}")
         if argument.sum_type:
             total = f"CAST(coalesce(sum({value}), 0) AS {argument.sum_type})"
             columns.append(f"{total} AS {quote(sum_column(index))}")
@@ -134,7 +135,8 @@ def counter_types(kind: Aggregate) -> dict[str, str]:
     """What an aggregate's state counts and adds up, and the types."""
     counters = {ROWS: "BIGINT"}
     for index, argument in enumerate(kind.arguments):
-        counters[count_column(index)] = "BIGINT"
+        if argument.is_counted:
+            counters[count_column(index)] = "BIGINT"
         if argument.sum_type:
             counters[sum_column(index)] = argument.sum_type
     return counters
@@ -165,14 +167,15 @@ def typed(columns: Sequence[Column], delta: str) -> str:
 
 def cast(columns: Sequence[Column], registered: str, *more: str) -> str:
     """Columns of a registered Arrow table, and ``more`` as they are, in their stored types."""
-    read = ", ".join([*map(_carried, columns), *more])
+    read = ", ".join([*(carried(each, each.name) for each in columns), *more])
     return f"(SELECT {read} FROM {quote(registered)})"
 
 
-def _carried(column: Column) -> str:
-    name = quote(column.name)
+def carried(column: Column, name: str) -> str:
+    """A column of a registered Arrow table in its stored type, under ``name``."""
+    value = quote(column.name)
     is_carried = column.type in _CARRIED or column.type.startswith("DECIMAL(")
-    return screened(column.name, name if is_carried else f"CAST({name} AS {column.type})")
+    return screened(name, value if is_carried else f"CAST({value} AS {column.type})")
 
 
 def match(left: str, right: str, names: Sequence[str], nullable: frozenset[str]) -> str:
@@ -201,7 +204,7 @@ def union(terms: Iterable[str]) -> str:
     return "\nUNION ALL\n".join(terms)
 
 
-def bare_group(output: str) -> str | None:
-    """The group's column if an output over an aggregate's state shows that and no more."""
-    name = output.strip('"')
-    return name if re.fullmatch(r"_g\d+", name) else None
+def bare_column(output: str) -> str | None:
+    """The state's column if an output over an aggregate's state shows that and no more."""
+    found = re.fullmatch(r'"(_[a-z]+\d*)"', output)
+    return found and found.group(1)

@@ -2,7 +2,8 @@
 
 Nodes run in the plan's order inside the caller's transaction, so every model is at one version.
 A node whose inputs did not change, as far as it reads them, costs nothing. No DDL, and at most four
-statements a node: grouped delta, merge with the state, delete, insert.
+statements a node: grouped delta, merge with the state, delete, insert; a join of more than two
+inputs takes one more for each (``plan/chain.py``).
 
 Invariant: after ``apply`` every relation of the plan equals its full query over the tables as they
 stand. A state that contradicts its delta (a row to delete that is not there, a count below zero)
@@ -21,11 +22,12 @@ import pyarrow.compute as pc
 
 from upwell.core.batch import WEIGHT, consolidate, from_rows
 from upwell.core.errors import IntegrityError
-from upwell.core.sql import quote, quote_table, quoted_list, screened
+from upwell.core.sql import literal, quote, quote_table, quoted_list, screened
 from upwell.store.slots import Slots
 from upwell.transform.plan import delta as compiled
-from upwell.transform.plan import sql
+from upwell.transform.plan import merge, sql
 from upwell.transform.plan.bind import LOGICAL_TIME
+from upwell.transform.plan.chain import Ground
 from upwell.transform.plan.nodes import (
     ROWS,
     Aggregate,
@@ -37,7 +39,7 @@ from upwell.transform.plan.nodes import (
     Plan,
     Recompute,
 )
-from upwell.transform.refresh.deltas import Deltas
+from upwell.transform.refresh.deltas import Deltas, never_null, readers
 
 #: What says that a model cannot be computed, not that the store, the disk or we are at fault.
 MODEL_FAILURES = (
@@ -49,6 +51,9 @@ MODEL_FAILURES = (
     MemoryError,
     IntegrityError,
 )
+
+#: So many rows a statement names one by one, which is faster than having it look them up.
+MOST_NAMED_ROWS = 250
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,6 +79,8 @@ class Refresher:
         self._columns = {node.name: node.columns for node in plan.nodes}
         self._held: dict[str, str] = {}
         self._slots = Slots(connection)
+        self._readers = readers(plan)
+        self._never_null = never_null(plan)
 
     @property
     def reads_clock(self) -> bool:
@@ -101,7 +108,7 @@ class Refresher:
         where the data makes a model fail; the transaction is lost then.
         """
         self._slots.begin()
-        known = Deltas(self._slots, self._fetch)
+        known = Deltas(self._slots, self._fetch, self._readers, self._never_null)
         for name, batch in deltas.items():
             if batch.num_rows:
                 known.add(name, batch)
@@ -146,10 +153,22 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        delta = self._fetch(compiled.linear_delta(node, kind, seen))
+        query = compiled.linear_delta(node, kind, seen, self._ground(node, known))
+        if query is None:
+            return None
+        delta = self._fetch(query)
         if kind.stored and delta.num_rows:
             self._store(node, delta)
         return delta
+
+    def _ground(self, node: Node, known: Deltas) -> Ground:
+        """Rows on the way to a node's delta lie in slots that are its own."""
+
+        def lay(role: str, query: str) -> str | None:
+            rows = self._fetch(query)
+            return self._slots.put(f"{node.name}: {role}", rows) if rows.num_rows else None
+
+        return Ground(lay, is_written=known.has)
 
     def _refresh_outer(self, node: Node, kind: Outer, known: Deltas) -> pa.Table | None:
         seen = _seen(node, known)
@@ -203,13 +222,14 @@ class Refresher:
         }
         if not seen and not distinct:
             return None
-        grouped = self._fetch(compiled.grouped_delta(kind, seen, distinct))
-        if not grouped.num_rows:
+        query = merge.grouped_delta(kind, seen, distinct, self._ground(node, known))
+        merged = None if query is None else self._merge(node, kind, query)
+        if merged is None or not merged.num_rows:
             return None
-        merged = self._merge(node, kind, grouped)
-        if pc.min(merged.column(ROWS)).as_py() < 0:
+        least = pc.min(merged.column(ROWS)).as_py()
+        if least < 0:
             raise _contradiction(node, "a group would have fewer than zero rows")
-        self._write_state(kind, merged)
+        self._write_state(kind, merged, some_end=least == 0)
         return self._consolidated(node, kind, _shown_change(node, kind, merged))
 
     def _consolidated(self, node: Node, kind: Aggregate, delta: pa.Table) -> pa.Table:
@@ -217,7 +237,7 @@ class Refresher:
 
         One row may end one group and begin another where the difference does not show.
         """
-        if {sql.bare_group(each) for each in kind.outputs} >= set(sql.group_names(kind)):
+        if {sql.bare_column(each) for each in kind.outputs} >= set(sql.group_names(kind)):
             return delta
         try:
             return consolidate(delta)
@@ -225,28 +245,48 @@ class Refresher:
             rows = sql.typed(node.columns, self._slots.put(f"{node.name}=", delta))
             return self._fetch(compiled.consolidated(f"FROM {rows}", node.column_names))
 
-    def _merge(self, node: Node, kind: Aggregate, grouped: pa.Table) -> pa.Table:
-        """The touched groups as they are to be stored."""
+    def _merge(self, node: Node, kind: Aggregate, query: str) -> pa.Table | None:
+        """The touched groups as they are to be stored; ``query`` says how their counters change."""
+        if merge.merges_at_once(kind):
+            return self._fetch(merge.merge(kind, f"({query})", kind.null_groups))
         groups = sql.group_names(kind)
+        grouped = self._fetch(query)
+        if not grouped.num_rows:
+            return None
         null_groups = frozenset(name for name in groups if grouped.column(name).null_count)
-        delta = self._slots.put(f"{node.name}~", grouped)
-        merged = self._fetch(compiled.merge(kind, delta, null_groups))
-        if kind.extremes and pc.any(merged.column(compiled.STALE)).as_py():
-            stale = merged.filter(merged.column(compiled.STALE)).select([*groups, ROWS])
+        delta = merge.read_grouped(kind, self._slots.put(f"{node.name}~", grouped))
+        merged = self._fetch(merge.merge(kind, delta, null_groups))
+        if kind.extremes and pc.any(merged.column(merge.STALE)).as_py():
+            stale = merged.filter(merged.column(merge.STALE)).select([*groups, ROWS])
             keys = self._slots.put(f"{node.name}?", stale)
-            renewed = self._fetch(compiled.renewed_extremes(kind, keys, null_groups))
+            renewed = self._fetch(merge.renewed_extremes(kind, keys, null_groups))
             extremes = self._slots.put(f"{node.name}!", renewed)
-            merged = self._fetch(compiled.merge(kind, delta, null_groups, extremes))
+            merged = self._fetch(merge.merge(kind, delta, null_groups, extremes))
         return merged
 
-    def _write_state(self, kind: Aggregate, merged: pa.Table) -> None:
-        name, state = self._slots.put(kind.state, merged), quote_table(kind.state)
-        if merged.column(compiled.MERGED_ROWID).null_count < merged.num_rows:
-            stored = f"SELECT {screened(compiled.MERGED_ROWID)} FROM {quote(name)}"
-            self._change(f"DELETE FROM {state} WHERE rowid IN ({stored})")
-        columns = quoted_list(sql.state_types(kind))
-        kept = f" WHERE {quote(ROWS)} > 0" if kind.groups else ""
-        self._change(f"INSERT INTO {state} ({columns}) SELECT {columns} FROM {quote(name)}{kept}")
+    def _write_state(self, kind: Aggregate, merged: pa.Table, *, some_end: bool) -> None:
+        """Put the touched groups in the place of their state; a group without rows has none."""
+        self._forget(kind, merged.select([merge.MERGED_ROWID]).drop_null())
+        kept = merged.select(list(sql.state_types(kind)))
+        if some_end and kind.groups:
+            kept = kept.filter(pc.greater(kept.column(ROWS), 0))
+        if kept.num_rows:
+            source = quote(self._slots.put(kind.state, kept))
+            self._change(f"INSERT INTO {quote_table(kind.state)} FROM {source}")
+
+    def _forget(self, kind: Aggregate, stored: pa.Table) -> None:
+        """Delete rows of a state by their rowid."""
+        if not stored.num_rows:
+            return
+        if stored.num_rows <= MOST_NAMED_ROWS:
+            named = stored.column(0).to_pylist()
+            rows = ", ".join(map(literal, named))
+            # by IN alone DuckDB does not skip the parts of the table that hold none of them
+            among = f"rowid BETWEEN {literal(min(named))} AND {literal(max(named))} AND "
+        else:
+            name = self._slots.put(f"{kind.state}-", stored)
+            rows, among = f"SELECT {screened(merge.MERGED_ROWID)} FROM {quote(name)}", ""
+        self._change(f"DELETE FROM {quote_table(kind.state)} WHERE {among}rowid IN ({rows})")
 
     # ── touched keys ─────────────────────────────────────────────────────────────────────────────
 
@@ -254,8 +294,9 @@ class Refresher:
         seen = _seen(node, known)
         if not seen:
             return None
-        keys = self._fetch(compiled.touched_keys(kind, seen))
-        if not keys.num_rows:
+        query = compiled.touched_keys(kind, seen, self._ground(node, known))
+        keys = None if query is None else self._fetch(query)
+        if keys is None or not keys.num_rows:
             return None
         null_keys = frozenset(name for name in kind.key_columns if keys.column(name).null_count)
         columns = [each for each in node.columns if each.name in kind.key_columns]
@@ -302,10 +343,10 @@ def _seen(node: Node, known: Deltas) -> compiled.Deltas:
 
 def _shown_change(node: Node, kind: Aggregate, merged: pa.Table) -> pa.Table:
     """The visible delta out of a merge: what showed before, negative, and what shows now."""
-    shows, showed = merged.column(compiled.SHOWS), merged.column(compiled.SHOWED)
-    stays = pc.and_(pc.and_(shows, showed), merged.column(compiled.SAME))
-    come = merged.filter(pc.and_not(shows, stays)).select(compiled.new_names(kind))
-    gone = merged.filter(pc.and_not(showed, stays)).select(compiled.old_names(kind))
+    shows, showed = merged.column(merge.SHOWS), merged.column(merge.SHOWED)
+    stays = pc.and_(pc.and_(shows, showed), merged.column(merge.SAME))
+    come = merged.select(merge.new_names(kind)).filter(pc.and_not(shows, stays))
+    gone = merged.select(merge.old_names(kind)).filter(pc.and_not(showed, stays))
     names = list(node.column_names)
     return pa.concat_tables(
         [from_rows(come.rename_columns(names)), from_rows(gone.rename_columns(names), -1)]
