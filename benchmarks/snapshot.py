@@ -39,8 +39,9 @@ from upwell.sources.postgres.checksum import Checksum, checksum_sql
 from upwell.sources.postgres.replication import drop_slot
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.source import PostgresSource, slot_name
-from upwell.start import SourceSetting, begin_following, open_source, open_store
+from upwell.start import begin_following, open_source, open_store
 from upwell.store.place import StatePlace
+from upwell.wiring import SourceSetting
 
 UPWELL = "Upwell"
 KINDS = {

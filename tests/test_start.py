@@ -11,10 +11,11 @@ import pytest
 
 from upwell.core.errors import EnvironmentFault
 from upwell.core.schema import Column, TableSchema
-from upwell.start import SourceSetting, StoppedError, begin_following, open_source, open_store
+from upwell.start import StoppedError, begin_following, open_source, open_store
 from upwell.store.hot import HotStore
 from upwell.store.place import StatePlace
 from upwell.testing import MemorySnapshot, MemorySource
+from upwell.wiring import SourceSetting
 
 ORDERS = TableSchema("shop.orders", (Column("id", "INTEGER", nullable=False),), ("id",))
 REFUNDS = TableSchema("shop.refunds", (Column("id", "INTEGER", nullable=False),), ("id",))
