@@ -41,7 +41,6 @@ from upwell.transform.plan import Plan
 from upwell.transform.refresh import Refresher
 from upwell.wiring import plan_project, source_settings
 
-
 #: The loop comes back from DuckDB some hundred times a version and waits for Python's lock each
 #: time; with the usual 5 ms a version took a tenth longer beside a busy receiver.
 SWITCH_SECONDS = 0.0005
