@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -28,6 +25,7 @@ from psycopg.rows import dict_row
 from upwell.app import commands
 from upwell.core.errors import Unavailable, UsageError
 from upwell.core.position import Position
+from upwell.demo.customers import customers, send_home
 from upwell.demo.server import Server
 from upwell.demo.shop import has_shop, open_shop
 from upwell.demo.template import write_project
@@ -42,7 +40,6 @@ DATABASE = "shop"
 SEED = 7
 #: Longest wait for Upwell to have taken in everything the shop wrote.
 CATCH_UP_SECONDS = 30.0
-_SIMULATOR_STOP_SECONDS = 2.0
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 """Told of progress: an event's name and facts about it."""
@@ -88,13 +85,13 @@ def run_demo(options: Options, tell: Tell, stop: threading.Event) -> dict[str, A
                 "seconds": time.monotonic() - begun,
             },
         )
-        simulator = closing.enter_context(_simulator(server.url_of(DATABASE), options.rate))
+        simulator = closing.enter_context(customers(server.url_of(DATABASE), options.rate))
         until = None if options.seconds is None else time.monotonic() + options.seconds
         supervisor.watch(stop, until=lambda: until is not None and time.monotonic() >= until)
         if stop.is_set():
             return None
         memory = _memory_mb(supervisor.pids())
-        written = _end(simulator)
+        written = send_home(simulator)
         return _report(project, server, written, address) | {"pss_mb": memory}
 
 
@@ -144,35 +141,6 @@ def _project(options: Options, server: Server) -> Project:
             next_step="Change serve.http in that file, or choose another folder with --dir.",
         )
     return project
-
-
-@contextmanager
-def _simulator(url: str, rate: float) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-m", "upwell.demo.simulator", "--url", url, "--rate", str(rate)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_SIMULATOR_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _end(simulator: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Stop the customers; what they did."""
-    simulator.send_signal(signal.SIGTERM)
-    output, _ = simulator.communicate(timeout=10)
-    return dict(json.loads(output))
 
 
 def _answers(address: str) -> bool:

@@ -23,8 +23,9 @@ from upwell.core import faults
 from upwell.core.errors import Unavailable
 from upwell.core.faults import Fault
 from upwell.core.schema import TableSchema
+from upwell.demo.customers import customers, send_home
 from upwell.drill.account import Line, take
-from upwell.drill.scratch import LAKE, Scratch, customers, scratch, send_home
+from upwell.drill.scratch import LAKE, Scratch, scratch
 from upwell.drill.trials import TRIALS, Phase, Trial
 from upwell.project.read import read_project
 from upwell.project_lake import find_project_lake
@@ -102,7 +103,7 @@ def run_drill(*, quick: bool, tell: Tell, stop: threading.Event) -> dict[str, An
             people = closing.enter_context(customers(shop.url, 8.0 if quick else 30.0))
             _under_load(drill, trials, quick=quick)
             _without_hot_store(drill, trials)
-            changes = send_home(people)
+            changes = int(send_home(people)["row_changes"])
             if stop.is_set():
                 return None
             settled = drill.watch(lambda: _is_settled(shop), _PATIENCE_SECONDS)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +23,6 @@ DATABASE = "shop"
 LAKE = "lake"
 SEED = 11
 _DAYS = 20
-_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +75,3 @@ def scratch(orders_a_day: int) -> Iterator[Scratch]:
             os.environ.pop("SHOP_URL")
             if before is not None:
                 os.environ["SHOP_URL"] = before
-
-
-@contextmanager
-def customers(url: str, orders_a_second: float) -> Iterator[subprocess.Popen[bytes]]:
-    """The shop is busy inside the block; ``send_home`` tells what was written."""
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        [
-            *(sys.executable, "-m", "upwell.demo.simulator"),
-            *("--url", url, "--rate", str(orders_a_second)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def send_home(process: subprocess.Popen[bytes]) -> int:
-    """End the customers; how many rows they changed."""
-    process.send_signal(signal.SIGTERM)
-    written, _ = process.communicate(timeout=_STOP_SECONDS)
-    return int(json.loads(written)["row_changes"])
