@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -22,6 +23,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import psycopg
+import pytest
 
 from upwell.app import commands
 from upwell.core.errors import Unavailable
@@ -164,6 +166,19 @@ def surplus_rows(project: ShopProject) -> list[int]:
     ours = project.engine.ask("checksums")["tables"]
     theirs = row_checksums(project.url, "shop", [name.partition(".")[2] for name in ours])
     return [int(ours[name][0]) - rows for name, (rows, _) in theirs.items()]
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A disk of its own in ``folder``, for as long as the block lasts; skips where none may be."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def release(project: ShopProject) -> None:

@@ -24,6 +24,7 @@ from tests.acceptance.running import (
     number,
     running,
     shop_project,
+    small_disk,
 )
 from tests.conftest import FAST, binaries_of
 from tests.golden_numbers.shop import fill
@@ -256,10 +257,10 @@ def test_a_foreign_host_header_is_refused(shop: ShopProject) -> None:
 
 
 @pytest.mark.postgres
-def test_a_full_disk_is_told_and_nothing_is_lost(shop: ShopProject, small_disk: Path) -> None:
+def test_a_full_disk_is_told_and_nothing_is_lost(shop: ShopProject, full_soon: Path) -> None:
     """The store lies on a disk of a few megabytes; the shop sells until that is full."""
     state = shop.folder / ".upwell"
-    state.symlink_to(small_disk)
+    state.symlink_to(full_soon)
     with shop.connect() as connection:
         fill(connection)
         connection.execute(
@@ -275,17 +276,6 @@ def test_a_full_disk_is_told_and_nothing_is_lost(shop: ShopProject, small_disk: 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk needs the right to mount one")
-    try:
+def full_soon(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 12) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)

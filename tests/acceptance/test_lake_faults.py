@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tests.acceptance.running import (
     eventually,
     is_equal_to_the_shop,
     running,
+    small_disk,
 )
 
 pytestmark = pytest.mark.postgres
@@ -21,22 +21,11 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def small_lake(shop: ShopProject, tmp_path: Path) -> Iterator[Path]:
     """The shop's lake on a disk of 8 MB, whose rounds follow one another at once."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk needs the right to mount one")
-    settings = shop.folder / "upwell.yaml"
-    lake = f"lake: {{uri: '{folder / 'lake'}', commit_seconds: 1}}"
-    settings.write_text(f"{settings.read_text()}\n{lake}\n")
-    try:
+    with small_disk(tmp_path / "small", 8) as folder:
+        settings = shop.folder / "upwell.yaml"
+        lake = f"lake: {{uri: '{folder / 'lake'}', commit_seconds: 1}}"
+        settings.write_text(f"{settings.read_text()}\n{lake}\n")
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def sell(shop: ShopProject, first: int) -> None:
