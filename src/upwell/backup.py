@@ -177,10 +177,9 @@ def _data(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> bytes
 def _with_lake(settings: str, address: str) -> str:
     """The settings with the lake's full address: the folder it was relative to is another now."""
     quoted = msgspec.json.encode(address).decode()
-    if not _LAKE.search(settings):
-        return f"{settings.rstrip()}\nlake: {{uri: {quoted}}}\n"
     begin = _LAKE.search(settings)
-    assert begin is not None  # noqa: S101 - found above
+    if begin is None:
+        return f"{settings.rstrip()}\nlake: {{uri: {quoted}}}\n"
     head, tail = settings[: begin.end()], settings[begin.end() :]
     return head + _URI.sub(lambda _: f"uri: {quoted}", tail, count=1)
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from upwell import answers
 from upwell.core.errors import EnvironmentFault, Unavailable
-from upwell.core.protocols import TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
 from upwell.feed.channel import EngineClient
@@ -127,14 +126,7 @@ class _Running:
         return dict(self._client.ask("prove", {"names": list(names)}))
 
     def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
-        found, version = {}, 0
-        for message in self._client.follow(names, None, once=True):
-            match message:
-                case TableSnapshot(schema=schema, rows=rows):
-                    found[schema.name] = rows
-                case VersionEnd(version=version):
-                    pass
-        return version, found
+        return self._client.tables(names)
 
     def logs(self) -> dict[str, str]:
         return dict(self._client.ask("logs"))

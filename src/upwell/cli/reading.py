@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+
 from upwell.cli.access import Access, Found, known_layouts
 from upwell.core.errors import UsageError
+from upwell.core.schema import TableSchema
 from upwell.ingest.tables import log_name
 from upwell.past import HISTORY, Logs, Moment, derivation, table_of
 from upwell.project.values import Project
@@ -32,14 +35,7 @@ def _read_now(project: Project, access: Access, named: Sequence[str]) -> Found:
     hot_logs = {log_name(table) for table in past.values()}
     plain = [name for name in named if name not in past]
     version, tables = access.tables([*plain, *sorted(hot_logs)])
-    logs = Logs(
-        project.settings.time.zone,
-        layouts,
-        access.logs(),
-        version,
-        {name: tables[name] for name in hot_logs},
-        find_project_lake(project),
-    )
+    logs = _logs(project, access, layouts, version, {name: tables[name] for name in hot_logs})
     read = {
         name: logs.history(table) if name.endswith(HISTORY) else logs.whole(table)
         for name, table in past.items()
@@ -55,16 +51,20 @@ def _read_as_of(project: Project, access: Access, named: Sequence[str], moment: 
         plan_project(project, dict(layouts)), named, int(time.timestamp() * 1_000_000)
     )
     version, hot = access.tables([log_name(table) for table in wanted.tables])
-    logs = Logs(
-        project.settings.time.zone,
-        layouts,
-        access.logs(),
-        version,
-        hot,
-        find_project_lake(project),
-    )
+    logs = _logs(project, access, layouts, version, hot)
     tables = {table: logs.as_of(table, moment) for table in wanted.tables}
     return Found(moment.version or version, tables, wanted.models)
+
+
+def _logs(
+    project: Project,
+    access: Access,
+    layouts: Mapping[str, TableSchema],
+    version: int,
+    hot: Mapping[str, pa.Table],
+) -> Logs:
+    zone, lake = project.settings.time.zone, find_project_lake(project)
+    return Logs(zone, layouts, access.logs(), version, hot, lake)
 
 
 def read_moment(text: str, zone: str) -> Moment:

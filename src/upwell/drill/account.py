@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pyarrow as pa
 
-from upwell.core.protocols import TableSnapshot, VersionEnd
 from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, quote
 from upwell.feed.channel import EngineClient
@@ -44,7 +43,7 @@ def take(
     names = [schema.name.partition(".")[2] for schema in layouts]
     theirs = row_checksums(url, SOURCE, names)
     current = engine.ask("checksums")["tables"]
-    version, hot = _log_parts(engine, [log_name(schema.name) for schema in layouts])
+    version, hot = engine.tables([log_name(schema.name) for schema in layouts])
     identities = dict(engine.ask("logs"))
     by_name = {schema.name: schema for schema in layouts}
     whole = Logs(zone, by_name, identities, version, hot, lake)
@@ -75,17 +74,6 @@ def _line(table: str, source: tuple[str, ...], found: Mapping[str, tuple[str, ..
         doubled=max(0, *(count - rows for count in counts.values())),
         equal=all(sums == source for sums in found.values()),
     )
-
-
-def _log_parts(engine: EngineClient, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
-    found, version = {}, 0
-    for message in engine.follow(names, None, once=True):
-        match message:
-            case TableSnapshot(schema=schema, rows=rows):
-                found[schema.name] = rows
-            case VersionEnd(version=version):
-                pass
-    return version, found
 
 
 def _sums(schema: TableSchema, rows: pa.Table, zone: str) -> tuple[str, ...]:

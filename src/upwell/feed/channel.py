@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from upwell.core import errors
-from upwell.core.protocols import FeedMessage
+from upwell.core.protocols import FeedMessage, TableSnapshot, VersionEnd
 from upwell.feed.envelopes import SCHEMA, decode, encode
 from upwell.feed.hub import FeedHub
 
@@ -130,6 +130,17 @@ class EngineClient:
                 yield from decode(chunk.data for chunk in stream)
             finally:
                 stream.cancel()
+
+    def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
+        """The tables as they stand, all at one version, which comes first."""
+        found, version = {}, 0
+        for message in self.follow(names, None, once=True):
+            match message:
+                case TableSnapshot(schema=schema, rows=rows):
+                    found[schema.name] = rows
+                case VersionEnd(version=version):
+                    pass
+        return version, found
 
     def ask(self, question: str, about: Mapping[str, Any] | None = None) -> Any:
         """The engine's answer. Raises Unavailable where no engine listens."""
