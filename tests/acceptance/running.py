@@ -168,6 +168,17 @@ def surplus_rows(project: ShopProject) -> list[int]:
     return [int(ours[name][0]) - rows for name, (rows, _) in theirs.items()]
 
 
+def answers(project: ShopProject) -> bool:
+    """Whether the engine answers, and has a version."""
+    return bool(project.engine.ask("status")["version"])
+
+
+def is_durable(project: ShopProject) -> bool:
+    """Whether the newest version is in the lake."""
+    status = project.engine.ask("status")
+    return bool(status["durable_version"]) and status["durable_version"] == status["version"]
+
+
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """A disk of its own in ``folder``, for as long as the block lasts; skips where none may be."""

@@ -6,16 +6,11 @@ the engine and for web) belongs to ``make torture``, and its results to ``docs/t
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +18,9 @@ import pytest
 
 from tests.acceptance.running import (
     ShopProject,
+    answers,
     eventually,
+    is_durable,
     is_equal_to_the_shop,
     number,
     release,
@@ -32,6 +29,7 @@ from tests.acceptance.running import (
     surplus_rows,
 )
 from tests.torture_report import Report
+from upwell.demo.customers import customers, send_home
 from upwell.demo.server import Server
 from upwell.store.place import StatePlace
 
@@ -46,36 +44,20 @@ class Ordeal:
     longest_pause_seconds: float
 
 
-@contextmanager
-def customers(project: ShopProject, rate: float) -> Iterator[subprocess.Popen[bytes]]:
-    """The shop is busy inside; afterwards what was written stands in the process's output."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "upwell.demo.simulator", "--url", project.url, "--rate", str(rate)],
-        stdout=subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> None:
     """Kill, again and again, while orders come in; then everything must be there exactly once."""
     chance = random.Random(ordeal.kills)
     project = shop_project(server, folder, days_of_history=70)
-    with running(project) as supervisor, customers(project, ordeal.orders_a_second) as shop:
+    with running(project) as supervisor, customers(project.url, ordeal.orders_a_second) as shop:
         for _ in range(ordeal.kills):
             threading.Event().wait(chance.uniform(0, ordeal.longest_pause_seconds))
             eventually(lambda: ordeal.process in supervisor.pids())
             os.kill(supervisor.pids()[ordeal.process], signal.SIGKILL)
-        shop.send_signal(signal.SIGTERM)
-        written, _ = shop.communicate(timeout=20)
+        facts = send_home(shop)
         recovered_seconds = eventually(lambda: is_equal_to_the_shop(project))
         proof = project.engine.ask("prove")
         assert [model["model"] for model in proof["models"] if not model["holds"]] == []
         eventually(lambda: _page_counts_the_shops_orders(project))
-        facts = json.loads(written)
         surplus = surplus_rows(project)
         report.row(
             fault=f"kill -9 of {ordeal.process}",
@@ -98,18 +80,16 @@ def lose_the_hot_store(times: int, server: Server, folder: Path, report: Report)
     place = StatePlace(folder)
     changes, slowest = 0, 0.0
     with running(project) as supervisor:
-        eventually(lambda: _is_durable(project))
+        eventually(lambda: is_durable(project))
         for _ in range(times):
-            with customers(project, 20) as shop:
+            with customers(project.url, 20) as shop:
                 threading.Event().wait(1.0)
                 place.hot_store.unlink()
                 os.kill(supervisor.pids()["engine"], signal.SIGKILL)
                 begun = time.monotonic()
-                eventually(lambda: _answers(project))
+                eventually(lambda: answers(project))
                 slowest = max(slowest, time.monotonic() - begun)
-                shop.send_signal(signal.SIGTERM)
-                written, _ = shop.communicate(timeout=20)
-                changes += json.loads(written)["row_changes"]
+                changes += send_home(shop)["row_changes"]
             eventually(lambda: is_equal_to_the_shop(project))
             eventually(lambda: _page_counts_the_shops_orders(project))
         proof = project.engine.ask("prove")
@@ -124,14 +104,6 @@ def lose_the_hot_store(times: int, server: Server, folder: Path, report: Report)
             doubled=sum(max(0, more) for more in surplus),
         )
     release(project)
-
-
-def _answers(project: ShopProject) -> bool:
-    return bool(project.engine.ask("status")["version"])
-
-
-def _is_durable(project: ShopProject) -> bool:
-    return bool(project.engine.ask("status")["durable_version"])
 
 
 def _page_counts_the_shops_orders(project: ShopProject) -> bool:

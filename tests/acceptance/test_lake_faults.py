@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.running import (
     ShopProject,
     eventually,
+    is_durable,
     is_equal_to_the_shop,
     running,
     small_disk,
@@ -47,11 +48,6 @@ def fill(path: Path) -> None:
 
 def trouble(shop: ShopProject) -> str:
     return str(shop.engine.ask("status")["trouble"])
-
-
-def is_durable(shop: ShopProject) -> bool:
-    status = shop.engine.ask("status")
-    return bool(status["durable_version"]) and status["durable_version"] == status["version"]
 
 
 def test_a_full_disk_under_the_lake_is_said_and_rounds_go_on_when_there_is_room(

@@ -14,7 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.acceptance.running import ShopProject, eventually, is_equal_to_the_shop, running
+from tests.acceptance.running import (
+    ShopProject,
+    answers,
+    eventually,
+    is_durable,
+    is_equal_to_the_shop,
+    running,
+)
 from tests.store.lake.seaweed import Seaweed
 from upwell.app import commands
 from upwell.core.errors import EnvironmentFault, Exit
@@ -58,15 +65,6 @@ def engine_alone(project: ShopProject) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def answers(project: ShopProject) -> bool:
-    return bool(project.engine.ask("status")["version"])
-
-
-def is_durable(project: ShopProject) -> bool:
-    status = project.engine.ask("status")
-    return bool(status["durable_version"]) and status["durable_version"] == status["version"]
 
 
 def sell(project: ShopProject, first: int, count: int) -> None:
