@@ -5,16 +5,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from upwell.core.errors import EnvironmentFault, UpwellError
+from upwell.core.schema import Column
 from upwell.durability import Durability, Pace
+from upwell.publishing import Publishing
 from upwell.store.lake.care import Care
 from upwell.store.lake.mark import Mark
+from upwell.store.lake.publish import Published, Publisher
 from upwell.store.lake.tables import OvertakenError
 from upwell.store.lake.writer import LakeWriter
 
@@ -44,12 +47,14 @@ def durability(
     *,
     seconds: float = 3600,
     logged_bytes: Callable[[], int] = lambda: 0,
+    wanted: Sequence[Published] = (),
 ) -> Durability:
     return Durability(
         shop.store,
         writer,
         care=Care(writer, {}),
         pace=Pace(seconds, megabytes=1),
+        publishing=Publishing(Publisher(writer), lambda _: wanted, seconds=0),
         logged_bytes=logged_bytes,
         on_durable=heard.durable.put,
         on_trouble=heard.troubles.append,
@@ -139,3 +144,27 @@ def test_an_engine_that_was_replaced_is_told_and_writes_nothing(shop: LakeShop) 
     assert isinstance(error, OvertakenError)
     assert f"epoch {successor.epoch}" in error.what
     assert LakeWriter(shop.open_lake(), PROJECT).mark.version == 1
+
+
+def test_what_is_published_follows_and_one_that_cannot_be_keeps_no_other_back(
+    shop: LakeShop,
+) -> None:
+    shop.write([(1, "a")])
+    with shop.store.transaction() as connection:
+        connection.execute("CREATE TABLE big AS SELECT 170141183460469231731687303715884105727 n")
+    orders = Published("shop.orders", (Column("id", "INTEGER"), Column("note", "VARCHAR")))
+    wanted = (Published("big", (Column("n", "HUGEINT"),)), orders)
+    writer, heard = LakeWriter(shop.open_lake(), PROJECT), Heard()
+    with durability(shop, writer, heard, seconds=0.05, wanted=wanted):
+        deadline = time.monotonic() + 20
+        while not any(said.startswith("big in the lake stays") for said in heard.troubles):
+            assert time.monotonic() < deadline
+        with shop.store.transaction() as connection:
+            connection.execute("UPDATE big SET n = 1")
+        shop.write([(2, "b")])
+        while not (heard.troubles and heard.troubles[-1] == ""):
+            assert time.monotonic() < deadline
+    for name, rows in (("shop.orders", 2), ("main.big", 1)):
+        table = shop.open_lake().table(name)
+        assert table is not None
+        assert sum(each.record_count for each in table.files) == rows

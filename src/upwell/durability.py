@@ -4,6 +4,8 @@ A round begins every so often, or sooner when much was logged. It reads the hot 
 and never waits for the engine, nor the engine for it. Only when it has ended may the sources forget
 what is in it, and the hot store drop its part of the change logs. While the lake is away everything
 else goes on; the sources keep their logs meanwhile, and boards say so.
+
+What the lake shows as it stands follows on a slower clock: see ``publishing.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -22,6 +24,7 @@ import structlog
 from upwell.core.errors import UpwellError
 from upwell.core.sql import quote_table
 from upwell.ingest.tables import change_logs
+from upwell.publishing import Publishing
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.care import Care
@@ -59,6 +62,7 @@ class Durability:
         *,
         care: Care,
         pace: Pace,
+        publishing: Publishing,
         logged_bytes: Callable[[], int],
         on_durable: Callable[[Mark], None],
         on_trouble: Callable[[str], None],
@@ -68,6 +72,8 @@ class Durability:
         self._writer = writer
         self._care = care
         self._pace = pace
+        self._publishing = publishing
+        self._unpublished = ""
         self._logged_bytes = logged_bytes
         self._on_durable = on_durable
         self._on_trouble = on_trouble
@@ -132,18 +138,29 @@ class Durability:
             self._on_trouble(f"{what} The sources keep their logs until it can be.")
             log.warning("round_failed", what=what, exc_info=not is_known)
             return False  # a thread that died of a surprise would leave nothing durable, unsaid
-        self._on_trouble("")
+        self._on_trouble(self._unpublished)
         return True
 
     def _round(self) -> None:
         with self._reading() as connection:
             mark, logs = look(connection)
-            if mark.version <= self._writer.mark.version and mark.logs == self._writer.mark.logs:
-                return
-            begun = time.monotonic()
-            written = self._writer.flush(connection, logs, mark)
-        seconds = round(time.monotonic() - begun, 3)
-        log.info("round_ended", version=mark.version, bytes=written, seconds=seconds)
+            if mark.version > self._writer.mark.version or mark.logs != self._writer.mark.logs:
+                self._flush(connection, logs, mark)
+            if not self._stop.is_set():  # whoever stops does not want to wait for it
+                self._unpublished = self._publishing.after_round(connection, mark.version)
+
+    def _flush(
+        self, connection: duckdb.DuckDBPyConnection, logs: Sequence[Logged], mark: Mark
+    ) -> None:
+        begun = time.monotonic()
+        written = self._writer.flush(connection, logs, mark)
+        log.info(
+            "round_ended",
+            version=mark.version,
+            bytes=written,
+            seconds=round(time.monotonic() - begun, 3),
+            thread_cpu_seconds=round(time.thread_time(), 3),  # of all rounds and care so far
+        )
         self._on_durable(mark)
 
     @contextmanager

@@ -20,8 +20,9 @@ from upwell.engine import Durable, Engine
 from upwell.feed.channel import FeedServer
 from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import captured_tables, log_name
-from upwell.project.values import Lake, Project
+from upwell.project.values import Project
 from upwell.project_lake import project_lake_held
+from upwell.publishing import Publishing, published_tables
 from upwell.start import (
     StoppedError,
     begin_following,
@@ -34,6 +35,7 @@ from upwell.store import ledger
 from upwell.store.hot import HotStore, faults_named
 from upwell.store.lake.care import Care
 from upwell.store.lake.mark import Mark
+from upwell.store.lake.publish import Publisher
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.supervise import report
@@ -81,7 +83,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
             refresher.hold(name, reason)
         engine = Engine(store, hub, followings, refresher, layouts, has_lake=writer is not None)
         hold.listen(engine.fail)
-        durability = _durability(project.settings.lake, store, writer, engine)
+        durability = _durability(project, plan, store, writer, engine)
         identity = ledger.read_fact(store.writer, "store") or ""
         server = FeedServer(
             place.socket,
@@ -99,8 +101,9 @@ def run_engine(project: Project, stop: threading.Event) -> None:
 
 
 def _durability(
-    setting: Lake | None, store: HotStore, writer: LakeWriter | None, engine: Engine
+    project: Project, plan: Plan, store: HotStore, writer: LakeWriter | None, engine: Engine
 ) -> Durability | None:
+    setting = project.settings.lake
     if setting is None or writer is None:
         return None
 
@@ -116,6 +119,11 @@ def _durability(
         writer,
         care=Care(writer, {log_name(table): days for table, days in setting.history_days.items()}),
         pace=Pace(setting.commit_seconds, setting.commit_megabytes),
+        publishing=Publishing(
+            Publisher(writer),
+            published_tables(project, plan, setting),
+            seconds=setting.publish_minutes * 60,
+        ),
         logged_bytes=lambda: engine.logged_bytes,
         on_durable=on_durable,
         on_trouble=engine.note_lake_trouble,

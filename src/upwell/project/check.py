@@ -197,6 +197,32 @@ def _check_time_dimension(item: Declared[SemanticModel]) -> Iterator[ProjectErro
             )
 
 
+def check_lake(declared: Declarations) -> Iterator[ProjectError]:
+    """The lake's settings name captured tables and models, and part only what they publish."""
+    if declared.settings is None or (lake := declared.settings.value.lake) is None:
+        return
+    settings = declared.settings
+    captured = [
+        f"{source}.{_relation(table)}"
+        for source, setting in settings.value.sources.items()
+        for table in setting.tables
+    ]
+    every = [*captured, *declared.models]
+    published = declared.models if lake.publish is None else lake.publish
+    for key, noun, names, known in (
+        ("history_days", "captured table", lake.history_days, captured),
+        ("publish", "table or model", lake.publish or (), every),
+        ("publish_by_month", "published table or model", lake.publish_by_month, published),
+    ):
+        if known is not captured and "models" in declared.broken:
+            continue
+        folded = {name.casefold() for name in known}
+        for index, name in enumerate(names):
+            if name.casefold() not in folded:
+                place = index if key == "publish" else name
+                yield unknown_name(noun, name, known, settings.where("lake", key, place))
+
+
 def _repeated(names: Iterable[str]) -> list[int]:
     """Indexes of the names that were there before."""
     order = list(names)
@@ -214,6 +240,7 @@ def _taken(noun: str, name: str, where: str, within: str) -> ProjectError:
 
 CHECKS = (
     check_settings,
+    check_lake,
     check_semantic_models,
     check_metrics,
     check_dashboards,

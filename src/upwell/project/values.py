@@ -155,6 +155,24 @@ class Lake(_Value, frozen=True, kw_only=True):
             "(`shop.orders`); default: all. What still stands is always kept."
         ),
     ] = {}
+    publish: Annotated[
+        tuple[Text, ...] | None,
+        Meta(
+            description="Tables and models that the lake shows as they stand, by name in SQL; "
+            "default: every model."
+        ),
+    ] = None
+    publish_by_month: Annotated[
+        dict[Text, Text],
+        Meta(
+            description="Of what is published, the time column by whose month it is parted: only "
+            "months in which something changed are written again. A model of metrics is parted by "
+            "their time by itself."
+        ),
+    ] = {}
+    publish_minutes: Annotated[
+        float, Meta(description="How often what is published is brought up to date.", ge=0.1)
+    ] = 15.0
 
     def __repr__(self) -> str:
         return f"Lake(uri={self.uri!r}, catalog={self.catalog!r})"

@@ -1,7 +1,8 @@
 """How a table of the hot store looks in the lake: Iceberg's types, and how values travel there.
 
-Types that not every reader of Iceberg knows (UUID, intervals, 128-bit integers, nested ones) are
-stored as the text DuckDB prints, and cast back on the way home. Numbers keep all their digits.
+Types that not every reader of Iceberg knows (UUID, intervals, nested ones) are stored as the text
+DuckDB prints, and cast back on the way home. Numbers keep all their digits: one that has more than
+the 38 a decimal can hold is refused.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _SIMPLE: dict[str, tuple[IcebergType, pa.DataType]] = {
     "UINTEGER": (LongType(), pa.int64()),
     "BIGINT": (LongType(), pa.int64()),
     "UBIGINT": (DecimalType(20, 0), pa.decimal128(20, 0)),
+    "HUGEINT": (DecimalType(38, 0), pa.decimal128(38, 0)),
     "FLOAT": (FloatType(), pa.float32()),
     "DOUBLE": (DoubleType(), pa.float64()),
     "BLOB": (BinaryType(), pa.binary()),
@@ -54,6 +56,7 @@ _DUCKDB_OF_ARROW = {
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
     pa.decimal128(20, 0): "DECIMAL(20,0)",
+    pa.decimal128(38, 0): "DECIMAL(38,0)",
 }
 _TEXT = (StringType(), pa.string())
 _ARROW_OF_ICEBERG = dict([*_SIMPLE.values(), _TEXT])

@@ -44,6 +44,7 @@ class Target:
     arrow: pa.Schema
     bounded: Sequence[str]
     partition: Record = _NOT_PARTITIONED
+    spec_id: int = 0
 
 
 def write_files(
@@ -128,7 +129,7 @@ class _Writing:
             partition=self._target.partition,
             record_count=self._rows,
             file_size_in_bytes=data.size,
-            spec_id=0,
+            spec_id=self._target.spec_id,
             lower_bounds=self._encoded(self._least),
             upper_bounds=self._encoded(self._greatest),
         )

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from pyiceberg.avro.codecs import AvroCompressionCodec
@@ -31,6 +31,7 @@ from pyiceberg.manifest import (
     write_manifest,
     write_manifest_list,
 )
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -43,10 +44,14 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 from pyiceberg.table.update import (
+    AddPartitionSpecUpdate,
+    AddSchemaUpdate,
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
     RemoveSnapshotsUpdate,
+    SetCurrentSchemaUpdate,
+    SetDefaultSpecUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableUpdate,
@@ -72,13 +77,25 @@ class OvertakenError(EnvironmentFault):
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Columns and partitioning of a table, under numbers that it has not used otherwise yet."""
+
+    schema: Schema
+    partitioning: PartitionSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """What one commit does. ``removed`` are locations of data files; ``forgotten`` snapshot ids."""
+    """What one commit does. ``removed`` are locations of data files; ``forgotten`` snapshot ids.
+
+    With a new ``layout`` all files there were are removed: ``added`` are the only ones.
+    """
 
     added: Sequence[DataFile] = ()
     removed: Collection[str] = ()
     properties: Mapping[str, str] | None = None
     forgotten: Sequence[int] = ()
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,10 @@ class LakeTable:
     @property
     def schema(self) -> Schema:
         return self._table.metadata.schema()
+
+    @property
+    def partitioning(self) -> PartitionSpec:
+        return self._table.metadata.spec()
 
     @property
     def folder(self) -> str:
@@ -191,6 +212,7 @@ class LakeTable:
         try:
             snapshot, manifests = self._write_snapshot(change)
             updates: list[TableUpdate] = [
+                *_relaid(self._table.metadata, change.layout),
                 AddSnapshotUpdate(snapshot=snapshot),
                 SetSnapshotRefUpdate(
                     ref_name=_MAIN,
@@ -241,6 +263,9 @@ class LakeTable:
     def _write_snapshot(self, change: Change) -> tuple[Snapshot, list[_Manifest]]:
         metadata = self._table.metadata
         snapshot_id, number = metadata.new_snapshot_id(), metadata.next_sequence_number()
+        layout = change.layout or Layout(metadata.schema(), metadata.spec())
+        if change.layout is not None:
+            change = replace(change, removed=[each.file_path for each in self.files])
         removed = set(change.removed)
         touched = [
             manifest
@@ -260,8 +285,10 @@ class LakeTable:
                 next_step="Nothing is lost; it is tried again.",
             )
         manifests = kept
-        if change.added or entries:
-            manifests = [*kept, self._write_manifest(snapshot_id, change.added, stay, gone)]
+        if change.layout is not None:  # what ended lay in another layout: no manifest of this one
+            manifests = [self._write_manifest(snapshot_id, layout, change.added)]
+        elif change.added or entries:
+            manifests = [*kept, self._write_manifest(snapshot_id, layout, change.added, stay, gone)]
         listed = Named(f"{metadata.location}/metadata", f"snap-{snapshot_id}-0-", ".avro")
         with write_manifest_list(
             format_version=metadata.format_version,
@@ -279,17 +306,18 @@ class LakeTable:
             sequence_number=number,
             timestamp_ms=max(time.time_ns() // 1_000_000, metadata.last_updated_ms),
             manifest_list=listed.location,
-            summary=self._summary(change, [entry.data_file for entry in gone]),
-            schema_id=metadata.current_schema_id,
+            summary=self._summary(change.added, [entry.data_file for entry in gone], layout),
+            schema_id=layout.schema.schema_id,
         )
         return snapshot, [manifest for manifest in manifests if manifest.entries]
 
     def _write_manifest(
         self,
         snapshot_id: int,
+        layout: Layout,
         added: Sequence[DataFile],
-        stay: Sequence[ManifestEntry],
-        gone: Sequence[ManifestEntry],
+        stay: Sequence[ManifestEntry] = (),
+        gone: Sequence[ManifestEntry] = (),
     ) -> _Manifest:
         metadata = self._table.metadata
         number = metadata.next_sequence_number()
@@ -301,8 +329,8 @@ class LakeTable:
         ]
         with write_manifest(
             format_version=metadata.format_version,
-            spec=metadata.spec(),
-            schema=metadata.schema(),
+            spec=layout.partitioning,
+            schema=layout.schema,
             output_file=Named(f"{metadata.location}/metadata", "", "-m0.avro"),
             snapshot_id=snapshot_id,
             avro_compression=_CODEC,
@@ -321,11 +349,13 @@ class LakeTable:
             entry.sequence_number = entry.file_sequence_number = number
         return _Manifest(file, [*stay, *new])
 
-    def _summary(self, change: Change, gone: Sequence[DataFile]) -> Summary:
+    def _summary(
+        self, added: Sequence[DataFile], gone: Sequence[DataFile], layout: Layout
+    ) -> Summary:
         metadata = self._table.metadata
         collector = SnapshotSummaryCollector()
-        for file in change.added:
-            collector.add_file(file, metadata.schema(), metadata.spec())
+        for file in added:
+            collector.add_file(file, layout.schema, layout.partitioning)
         for file in gone:
             collector.remove_file(file, metadata.schema(), metadata.spec())
         operation = Operation.OVERWRITE if gone else Operation.APPEND
@@ -334,6 +364,19 @@ class LakeTable:
             Summary(operation, **collector.build()),
             previous.summary if previous is not None else None,
         )
+
+
+def _relaid(metadata: TableMetadata, layout: Layout | None) -> Iterator[TableUpdate]:
+    """What gives a table another layout."""
+    if layout is None:
+        return
+    schema, partitioning = layout.schema, layout.partitioning
+    if schema.schema_id != metadata.current_schema_id:
+        yield AddSchemaUpdate(schema_=schema)
+        yield SetCurrentSchemaUpdate(schema_id=-1)
+    if partitioning.spec_id != metadata.default_spec_id:
+        yield AddPartitionSpecUpdate(spec=partitioning)
+        yield SetDefaultSpecUpdate(spec_id=-1)
 
 
 @contextmanager

@@ -1,0 +1,124 @@
+"""Which tables a project publishes in its lake, and the slow clock on which that is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import duckdb
+import structlog
+
+from upwell.core.errors import ProjectError, UpwellError
+from upwell.core.schema import TableSchema
+from upwell.ingest.tables import captured_tables
+from upwell.project.values import Lake, Project
+from upwell.store.lake.publish import TIMES, Publication, Published, Publisher
+from upwell.store.lake.tables import OvertakenError
+from upwell.transform.plan import Plan
+
+log = structlog.get_logger(__name__)
+
+Wanted = Callable[[duckdb.DuckDBPyConnection], Sequence[Published]]
+"""What is to be published, with the columns that a connection sees."""
+
+
+class Publishing:
+    """Publishes every so often. Called in the rounds' thread, after a round, with its view."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        wanted: Wanted,
+        *,
+        seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publisher = publisher
+        self._wanted = wanted
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._next_at = monotonic()
+        self._version = -1
+
+    def after_round(self, connection: duckdb.DuckDBPyConnection, version: int) -> str:
+        """Publish if it is time to; what could not be published and why, a line each.
+
+        Raises OvertakenError. Whatever else goes wrong with one table leaves it as it was
+        published before, and the others go on.
+        """
+        now = self._monotonic()
+        if now < self._next_at or version == self._version:
+            return ""
+        self._next_at = now + self._seconds
+        done, troubles = Publication(), []
+        wanted = self._wanted(connection)
+        for each in wanted:
+            try:
+                self._publisher.publish(connection, each, done)
+            except OvertakenError:
+                raise
+            except (UpwellError, duckdb.Error) as error:
+                why = error.what if isinstance(error, UpwellError) else str(error)
+                log.warning("not_published", table=each.name, why=why)
+                troubles.append(f"{each.name} in the lake stays as it was published: {why}")
+        self._publisher.withdraw(wanted, done)
+        if not troubles:
+            self._version = version
+        seconds = round(self._monotonic() - now, 3)
+        log.info(
+            "published",
+            version=version,
+            parts=done.parts,
+            rows=done.rows,
+            bytes=done.bytes,
+            withdrawn=done.removed,
+            seconds=seconds,
+        )
+        return "\n".join(troubles)
+
+
+def published_tables(project: Project, plan: Plan, setting: Lake) -> Wanted:
+    """What the settings say is to be published: every model, where they say nothing.
+
+    A model that metrics are taken from is parted by the time of these.
+    """
+    models = {model.name: model.schema for model in plan.models}
+    for name, column in setting.publish_by_month.items():
+        schema = next(
+            (each for each in (*plan.tables, *models.values()) if each.name == name), None
+        )
+        if schema is not None and _time(schema, column) is None:
+            times = [each.name for each in schema.columns if each.type in TIMES]
+            raise ProjectError(
+                "project_mismatch",
+                f"Publishing {name} by month: it has no time `{column}`.",
+                where="upwell.yaml: lake.publish_by_month",
+                next_step=f"Its times are: {', '.join(times) or 'none'}.",
+            )
+    names = setting.publish if setting.publish is not None else tuple(models)
+    months = {**_times_of_metrics(project), **setting.publish_by_month}
+
+    def wanted(connection: duckdb.DuckDBPyConnection) -> list[Published]:
+        seen = {**captured_tables(connection), **models}
+        return [
+            Published(name, seen[name].columns, _time(seen[name], months.get(name)))
+            for name in names
+            if name in seen
+        ]
+
+    return wanted
+
+
+def _times_of_metrics(project: Project) -> dict[str, str]:
+    times = {}
+    for semantic in project.semantic_models.values():
+        for dimension in semantic.dimensions:
+            if dimension.name == semantic.defaults.agg_time_dimension:
+                times[semantic.model] = dimension.expr or dimension.name
+    return times
+
+
+def _time(schema: TableSchema, wanted: str | None) -> str | None:
+    """The column to part by, if there is one of that name with a time in it."""
+    types = {column.name: column.type for column in schema.columns}
+    return wanted if wanted is not None and types.get(wanted) in TIMES else None
