@@ -16,11 +16,13 @@ from pathlib import Path
 
 from benchmarks import (
     capture,
+    lake,
     latency,
-    memory,
     model_peers,
     models,
+    rebuild,
     snapshot,
+    soak,
     sustained,
     viewers,
 )
@@ -88,10 +90,22 @@ BENCHMARKS = {
         minutes=5,
         minutes_quickly=1,
     ),
-    "memory": Benchmark(
-        memory.measure,
-        partial(memory.measure, minutes=0.2, looks=2),
-        minutes=12,
+    "lake": Benchmark(
+        lake.measure,
+        partial(lake.measure, seconds=10, rounds=1),
+        minutes=17,
+        minutes_quickly=1.5,
+    ),
+    "rebuild": Benchmark(
+        rebuild.measure,
+        partial(rebuild.measure, rows=200_000, rounds=1),
+        minutes=10,
+        minutes_quickly=0.5,
+    ),
+    "soak": Benchmark(
+        soak.measure,
+        partial(soak.measure, minutes=0.2, looks=2),
+        minutes=62,
         minutes_quickly=0.7,
     ),
 }

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.processes import children, cpu_seconds
 from benchmarks.programs import WrongRunError
+from upwell.demo.template import SETTINGS_FILE, write_project
 from upwell.feed.channel import EngineClient
 from upwell.project.read import read_project
 from upwell.sources.postgres.checksum import row_checksums, wal_position
@@ -76,6 +77,12 @@ class Demonstration:
             name: max(board[f"{name}_ms"] or 0.0 for board in boards) for name in ("p50", "p99")
         }
 
+    def rounds(self) -> list[dict[str, Any]]:
+        """What the engine's log tells of each round that made the lake whole, oldest first."""
+        lines = (self.folder / ".upwell" / "log" / "engine.log").read_text().splitlines()
+        told = [json.loads(line) for line in lines if '"round_ended"' in line]
+        return [line for line in told if line["event"] == "round_ended"]
+
     def send_customers_home(self) -> None:
         """Nothing is written from here on."""
         customers = self.pids().get("customers")
@@ -109,10 +116,14 @@ class Demonstration:
 
 
 @contextmanager
-def running(orders_a_second: float) -> Iterator[Demonstration]:
-    """A demo until the end of the block."""
+def running(orders_a_second: float, settings: str = "") -> Iterator[Demonstration]:
+    """A demo until the end of the block, of a project with more ``settings`` in upwell.yaml."""
     with tempfile.TemporaryDirectory(prefix="upwell-bench-") as name:
         folder, address = Path(name), _free_address()
+        if settings:
+            write_project(folder)
+            with (folder / SETTINGS_FILE).open("a", encoding="utf-8") as file:
+                file.write(f"{settings}\n")
         command = _command(orders_a_second, folder, address)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         demonstration = Demonstration(process, folder, address)
