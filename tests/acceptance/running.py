@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,10 +129,16 @@ def shop_project(server: Server, folder: Path, *, days_of_history: int = 0) -> S
 
 
 @contextmanager
-def running(project: ShopProject, *processes: str) -> Iterator[Supervisor]:
-    """The project's processes (all, or those named), ready; what they left is released after."""
-    chosen = {
-        name: command
+def running(
+    project: ShopProject, *processes: str, code: Path | None = None
+) -> Iterator[Supervisor]:
+    """The project's processes (all, or those named), ready; what they left is released after.
+
+    ``code`` is where another version of the program lies.
+    """
+    program = ["env", f"PYTHONPATH={code}"] if code is not None else []
+    chosen: dict[str, Sequence[str]] = {
+        name: [*program, *command]
         for name, command in commands(project.folder).items()
         if not processes or name in processes
     }
