@@ -23,6 +23,7 @@ from upwell.store.lake.lake import Lake
 from upwell.store.lake.mark import Mark
 from upwell.store.lake.reading import log_rows, log_table, standing
 from upwell.store.lake.retention import FOLDED, FOLDED_BEFORE
+from upwell.store.lake.tables import LakeTable
 from upwell.store.lake.writer import read_mark
 from upwell.transform.plan import ModelPlan, Plan
 from upwell.transform.plan.bind import LOGICAL_TIME
@@ -89,7 +90,9 @@ class Logs:
         """A table as it stood. Raises UsageError for a moment before it was first read."""
         schema = self.layouts[table]
         names = quoted_list(schema.column_names)
-        with self._opened(table) as connection:
+        with self._opened(table) as (connection, stored):
+            if stored is not None:
+                _check_kept(stored, table, moment)
             self._check(connection, table, moment)
             rows = f"(SELECT * FROM {_LOG} WHERE {moment.condition})"
             return connection.execute(
@@ -98,7 +101,6 @@ class Logs:
 
     def _check(self, connection: duckdb.DuckDBPyConnection, table: str, moment: Moment) -> None:
         """Refuse a moment of which nothing is known."""
-        self._check_kept(table, moment)
         found = connection.execute(
             f"SELECT min(_version), min(_committed_at)::VARCHAR, count(*), "
             f"count(*) FILTER (WHERE {moment.condition}) FROM {_LOG}"
@@ -118,28 +120,13 @@ class Logs:
                 next_step="Ask for that one, or for a time.",
             )
 
-    def _check_kept(self, table: str, moment: Moment) -> None:
-        stored = self.lake.table(log_name(table)) if self.lake is not None else None
-        if stored is None or FOLDED not in stored.properties:
-            return
-        folded = int(stored.properties[FOLDED])
-        before = datetime.fromisoformat(stored.properties[FOLDED_BEFORE])
-        if (moment.version or folded) < folded or (moment.time or before) < before:
-            raise UsageError(
-                "history_folded",
-                f"Reading {table} as of {moment}: only later history is kept of it.",
-                where=table,
-                next_step=f"It is kept from version {folded}, {before} on; lake.history_days in "
-                f"upwell.yaml says for how long.",
-            )
-
     def _read(self, table: str, sql: str) -> pa.Table:
-        with self._opened(table) as connection:
+        with self._opened(table) as (connection, _):
             return connection.execute(sql).to_arrow_table()
 
     @contextmanager
-    def _opened(self, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection in which ``_LOG`` is the whole log of a table."""
+    def _opened(self, table: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, LakeTable | None]]:
+        """A connection in which ``_LOG`` is a table's whole log, and what the lake has of that."""
         name = log_name(table)
         log = change_log(self.layouts[table], self.identities[name])
         columns = quoted_list(column.name for column in log.columns)
@@ -151,14 +138,30 @@ class Logs:
                 stored = log_table(self.lake, name, log.identity)
             if self.lake is None or stored is None:
                 connection.execute(f"CREATE VIEW {_LOG} AS SELECT {columns} FROM {_HOT}")
-                yield connection
+                yield connection, None
                 return
             with log_rows(self.lake, stored, log, min(mark.version, self.version)) as rows:
                 connection.execute(
                     f"CREATE VIEW {_LOG} AS SELECT {columns} FROM {rows} UNION ALL "
                     f"SELECT {columns} FROM {_HOT} WHERE _version > {mark.version:d}"
                 )
-                yield connection
+                yield connection, stored
+
+
+def _check_kept(stored: LakeTable, table: str, moment: Moment) -> None:
+    """Refuse a moment of which the lake no longer keeps the history."""
+    if FOLDED not in stored.properties:
+        return
+    folded = int(stored.properties[FOLDED])
+    before = datetime.fromisoformat(stored.properties[FOLDED_BEFORE])
+    if (moment.version or folded) < folded or (moment.time or before) < before:
+        raise UsageError(
+            "history_folded",
+            f"Reading {table} as of {moment}: only later history is kept of it.",
+            where=table,
+            next_step=f"It is kept from version {folded}, {before} on; lake.history_days in "
+            f"upwell.yaml says for how long.",
+        )
 
 
 def table_of(name: str, layouts: Mapping[str, TableSchema]) -> str | None:

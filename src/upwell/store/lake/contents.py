@@ -20,7 +20,7 @@ from pyiceberg.types import PrimitiveType
 
 from upwell.store.lake.layout import stored_schema
 from upwell.store.lake.objects import Objects
-from upwell.store.lake.parquet import FILE_BYTES, Target, damaged, write_files
+from upwell.store.lake.parquet import FILE_BYTES, Target, check_size, damaged, write_files
 from upwell.store.lake.tables import LakeTable
 from upwell.store.lake.writer import VERSION_COLUMN, version_bounds
 
@@ -112,10 +112,7 @@ def read_rows(
     Raises IntegrityError where the file is missing or not what was written.
     """
     data = objects.read(file.file_path)
-    if len(data) != file.file_size_in_bytes:
-        raise damaged(
-            file.file_path, f"it has {len(data)} bytes, {file.file_size_in_bytes} were written"
-        )
+    check_size(file.file_path, len(data), file.file_size_in_bytes)
     opened = pq.ParquetFile(pa.BufferReader(data))
     if opened.metadata.num_rows != file.record_count:
         raise damaged(

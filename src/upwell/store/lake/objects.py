@@ -80,7 +80,7 @@ class Objects(Protocol):
         ...
 
     def local(self, location: str) -> AbstractContextManager[Path]:
-        """The file as one on this machine, as long as the block lasts."""
+        """The file as one on this machine, as long as the block lasts; checked as by ``read``."""
         ...
 
 
@@ -184,10 +184,8 @@ class Folder:
 
     @contextmanager
     def local(self, location: str) -> Iterator[Path]:
-        path = path_of(location)
-        if not path.exists():
-            raise missing(location)
-        yield path
+        as_written(location, self.read_unchecked)
+        yield path_of(location)
 
 
 @contextmanager

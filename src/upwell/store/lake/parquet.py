@@ -156,10 +156,15 @@ def bounds_of(column: pa.ChunkedArray) -> tuple[Any, Any]:
     return least.as_py(), greatest.as_py()
 
 
+def check_size(location: str, found_bytes: int, written_bytes: int) -> None:
+    """Raises IntegrityError where a file has another length than was written."""
+    if found_bytes != written_bytes:
+        raise damaged(location, f"it has {found_bytes} bytes, {written_bytes} were written")
+
+
 def check(location: str, data: bytes, size_bytes: int) -> None:
     """Raises IntegrityError where a file is not what was written."""
-    if len(data) != size_bytes:
-        raise damaged(location, f"it has {len(data)} bytes, {size_bytes} were written")
+    check_size(location, len(data), size_bytes)
     if not is_as_named(location, data):
         raise damaged(location, "its content is not what its name says was written")
 

@@ -48,7 +48,7 @@ def checked(objects: Objects, files: Sequence[DataFile]) -> Iterator[list[Path]]
         paths = []
         for each in files:
             path = opened.enter_context(objects.local(each.file_path))
-            parquet.check(each.file_path, path.read_bytes(), each.file_size_in_bytes)
+            parquet.check_size(each.file_path, path.stat().st_size, each.file_size_in_bytes)
             paths.append(path)
         yield paths
 
