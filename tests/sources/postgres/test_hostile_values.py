@@ -26,11 +26,16 @@ BINARY_COLUMNS = """
     n numeric, t text, v varchar(40), c char(5), nm name, j json, jb jsonb, d date, ts timestamp,
     tz timestamptz, u uuid, by bytea, e mood, do_ price, big text
 """
-TEXT_COLUMNS = "ia int[], ta text[], iv interval, ip inet, tm time, mo money, pt point, bt bit(3)"
+TEXT_COLUMNS = """
+    ia int[], ta text[], iv interval, ip inet, tm time, mo money, pt point, bt bit(3), host inet,
+    net cidr, bits varbit, span int4range, spans int4multirange, words tsvector, way path,
+    mac macaddr, place pg_lsn, tmz timetz, pair whole, day_span daterange, xs price[]
+"""
 TYPES = """
     create type mood as enum ('sad', 'ok', 'häppy');
     create domain amount as numeric(10,4);
     create domain price as amount check (value >= 0);
+    create type whole as (a int, "b c" text);
 """
 ROWS = [
     (
@@ -81,9 +86,11 @@ ROWS = [
 OTHER_ROWS = [
     (
         ", '{1,2,NULL,-3}', '{\"a b\",\"\",NULL,\"NULL\"}', '1 year 2 days -03:04:05.6', '10.0.0.1/8', "
-        "'23:59:59.999999', '-12.34', '(1,2)', '101'"
+        "'23:59:59.999999', '-12.34', '(1,2)', '101', '::1', '10.0.0.0/8', '1011', '[1,5)', "
+        "'{[1,3),[5,)}', 'a:1 b:2A', '[(0,0),(1,1.5)]', '08:00:2b:01:02:03', '16/B374D848', "
+        "'24:00:00-03:30', row(1, 'x, \"y\"'), '[2026-01-01,infinity)', '{1.5,NULL}'"
     ),
-    ", null, null, null, null, null, null, null, null",
+    ", null" * 21,
 ]
 CHANGES = """
     begin;

@@ -37,6 +37,7 @@ _IN_POSTGRES = {
     Kind.TIMESTAMPTZ: _OR_INFINITY.format("{0}", _EPOCH_US),
     Kind.BYTEA: "encode({0}, 'hex')",
     Kind.TEXT: "concat({0})",  # a cast would strip the blanks of char(n)
+    Kind.OTHER: "concat({0})",  # and shorten an inet
 }
 #: Stored type → the same text in DuckDB.
 _IN_DUCKDB = {

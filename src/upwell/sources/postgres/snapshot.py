@@ -159,6 +159,8 @@ def _selection(table: CapturedTable) -> str:
 
 
 def _selected(column: CapturedColumn) -> str:
-    """A type without a binary form for us is sent as the text the server prints."""
+    """A type without a binary form for us is sent as the text the server prints, as in the log."""
     name = quote(column.name)
-    return f"{name}::text" if column.type == OTHER else name
+    if column.type != OTHER:
+        return name
+    return f"CASE WHEN {name} IS NOT NULL THEN concat({name}) END"  # a cast may print otherwise
