@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import duckdb
 
@@ -29,6 +28,7 @@ from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.catalog import Access
 from upwell.store.lake.lake import Lake, open_lake
+from upwell.store.lake.objects import path_of
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.transform.plan import plan_models
@@ -187,8 +187,8 @@ def _loaded(place: StatePlace, folder: Path) -> Run:
     with duckdb.connect(place.hot_store, config={"threads": THREADS}) as connection:
         tables = [lake.table(log_name(each.name)) for each in TABLES]
         for number, table in enumerate(tables):
-            paths = [urlsplit(file.file_path).path for file in (table.files if table else ())]
-            listed = ", ".join(literal(path) for path in paths)
+            paths = [path_of(file.file_path) for file in (table.files if table else ())]
+            listed = ", ".join(literal(str(path)) for path in paths)
             connection.execute(f"CREATE TABLE t{number} AS FROM read_parquet([{listed}])")
         connection.execute("CHECKPOINT")
     return Run(time.monotonic() - begun)

@@ -60,8 +60,8 @@ def test_a_full_disk_under_the_lake_is_said_and_rounds_go_on_when_there_is_room(
         with pytest.raises(OSError, match="No space left"):
             fill(filler)
         sell(shop, 101)
-        eventually(lambda: "No space left" in trouble(shop))
-        assert "keep their logs" in trouble(shop)
+        eventually(lambda: "keep their logs" in trouble(shop))
+        assert "No space left" in trouble(shop)
         assert is_equal_to_the_shop(shop)  # what is served goes on
         filler.unlink()
         sell(shop, 201)

@@ -1,8 +1,8 @@
 """How a table of the hot store looks in the lake: Iceberg's types, and how values travel there.
 
-Types that not every reader of Iceberg knows (UUID, intervals, nested ones) are stored as the text
-DuckDB prints, and cast back on the way home. Numbers keep all their digits: one that has more than
-the 38 a decimal can hold is refused.
+Types that not every reader of Iceberg knows (times of day, UUID, intervals, nested ones) are stored
+as the text DuckDB prints, and cast back on the way home. Numbers keep all their digits: one that
+has more than the 38 a decimal can hold is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pyiceberg.types import (
     StringType,
     TimestampType,
     TimestamptzType,
-    TimeType,
 )
 
 from upwell.core.schema import Column
@@ -47,7 +46,6 @@ _SIMPLE: dict[str, tuple[IcebergType, pa.DataType]] = {
     "DOUBLE": (DoubleType(), pa.float64()),
     "BLOB": (BinaryType(), pa.binary()),
     "DATE": (DateType(), pa.date32()),
-    "TIME": (TimeType(), pa.time64("us")),
     "TIMESTAMP": (TimestampType(), pa.timestamp("us")),
     "TIMESTAMPTZ": (TimestamptzType(), pa.timestamp("us", "UTC")),
     "TIMESTAMP WITH TIME ZONE": (TimestamptzType(), pa.timestamp("us", "UTC")),

@@ -8,6 +8,7 @@ What ``read`` returns is what was written: a file whose name tells its content (
 checked, and read once more if it differs, since it may have suffered on the way.
 
 Locations are full addresses, as Iceberg's metadata names them: ``file:///…`` or ``s3://bucket/…``.
+What follows the scheme is the path as it is, blanks and all: other readers take it literally.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote as percent_encoded
-from urllib.parse import unquote, urlsplit
 
 from upwell.core.errors import EnvironmentFault, IntegrityError
 from upwell.core.faults import reach
@@ -31,8 +30,7 @@ from upwell.store.lake.digests import is_as_named
 FSYNC_FAILED = 70
 #: Begins the names of files that are being written; what a crash leaves of them is swept.
 UNFINISHED = ".unfinished-"
-#: What stays as it is in an address: a file is listed under the address it was written to.
-_AS_THEY_ARE = "/=+,:@&$!*'()"
+_SCHEME = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class Folder:
 
     @property
     def root(self) -> str:
-        return self._root.as_uri()
+        return f"{_SCHEME}{self._root}"
 
     def read(self, location: str) -> bytes:
         return as_written(location, self.read_unchecked)
@@ -172,9 +170,9 @@ class Folder:
         for folder, _, names in os.walk(base):
             for name in names:
                 path = Path(folder) / name
-                encoded = percent_encoded(path.relative_to(base).as_posix(), _AS_THEY_ARE)
+                inside = path.relative_to(base).as_posix()
                 try:
-                    yield Stored(f"{below}/{encoded}", path.stat().st_size)
+                    yield Stored(f"{below}/{inside}", path.stat().st_size)
                 except FileNotFoundError:
                     continue  # it went while we looked
 
@@ -199,8 +197,7 @@ def downloaded(location: str, read: Callable[[str], bytes]) -> Iterator[Path]:
 
 def path_of(location: str) -> Path:
     """The path of a ``file:`` address."""
-    parts = urlsplit(location)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(location)
+    return Path(location.removeprefix(_SCHEME))
 
 
 def _fsync(descriptor: int, location: str) -> None:
