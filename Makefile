@@ -42,8 +42,8 @@ format: $(DEV_STAMP) ## mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-torture: $(DEV_STAMP) ## crash and soak suites; results go to docs/torture.md
-	$(BIN)/python -m pytest -m torture --timeout 3600 $(ARGS)
+torture: $(DEV_STAMP) ## every fault of engine and lake, and the soak suites; results go to docs/torture.md
+	$(BIN)/python -m pytest -p tests.torture_report -m "torture or fault" --timeout 3600 $(ARGS)
 
 bench: $(DEV_STAMP) ## benchmarks; results go to benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -81,7 +81,7 @@ def seaweed(open_folder: Path) -> Iterator[s3.Seaweed]:
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     """Takes down what a crash or soak test sees; written to docs by those marked ``torture``."""
-    taken = Report(request.node.name)
+    taken = Report(request.node.nodeid)
     yield taken
     if request.node.get_closest_marker("torture") and taken.rows:
         taken.write()

@@ -65,7 +65,7 @@ def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> 
             changes=facts["row_changes"],
             changes_per_second=round(facts["row_changes_per_second"]),
             versions=project.engine.ask("status")["version"],
-            caught_up_seconds=round(recovered_seconds, 1),
+            seconds=round(recovered_seconds, 1),
             lost=sum(max(0, -more) for more in surplus),
             doubled=sum(max(0, more) for more in surplus),
         )
@@ -99,7 +99,7 @@ def lose_the_hot_store(times: int, server: Server, folder: Path, report: Report)
             fault="rm of the hot store",
             times=times,
             changes=changes,
-            back_within_seconds=round(slowest, 1),
+            seconds=round(slowest, 1),
             lost=sum(max(0, -more) for more in surplus),
             doubled=sum(max(0, more) for more in surplus),
         )

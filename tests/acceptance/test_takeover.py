@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -23,20 +23,24 @@ from tests.acceptance.running import (
     running,
 )
 from tests.store.lake.seaweed import Seaweed
+from tests.torture import altered
 from upwell.app import commands
 from upwell.core.errors import EnvironmentFault, Exit
 from upwell.core.schema import TableSchema
 from upwell.drill.account import take
 from upwell.project.read import read_project
 from upwell.project_lake import find_project_lake
+from upwell.store.lake.catalog import Access
 from upwell.supervise import Supervisor
 
 pytestmark = pytest.mark.postgres
 
+Engine = AbstractContextManager[subprocess.Popen[bytes]]
 
-def put_into_bucket(project: ShopProject, seaweed: Seaweed) -> None:
+
+def put_into_bucket(project: ShopProject, seaweed: Seaweed, access: Access | None = None) -> None:
     settings = project.folder / "upwell.yaml"
-    access = seaweed.access
+    access = access or seaweed.access
     settings.write_text(
         f"{settings.read_text()}\n"
         f"lake: {{uri: '{seaweed.address()}', catalog: '{access.catalog}', "
@@ -52,10 +56,13 @@ def twin_of(project: ShopProject, folder: Path) -> ShopProject:
 
 
 @contextmanager
-def engine_alone(project: ShopProject) -> Iterator[subprocess.Popen[bytes]]:
+def engine_alone(
+    project: ShopProject, command: Sequence[str] = (), **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The project's engine, with nobody to start it again."""
     process = subprocess.Popen(
-        commands(project.folder)["engine"],
+        command or commands(project.folder)["engine"],
+        env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -76,18 +83,38 @@ def sell(project: ShopProject, first: int, count: int) -> None:
         )
 
 
+def with_clock(folder: Path, ahead: int) -> Callable[[ShopProject], Engine]:
+    """Starts engines that run alone, on a machine whose clock is so many seconds ahead."""
+    if not ahead:
+        return engine_alone
+    told = folder / f"clock{ahead}"
+    told.write_text(str(ahead))
+    return lambda project: engine_alone(
+        project, altered.engine(project.folder), **{altered.CLOCK: str(told)}
+    )
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        0,
+        pytest.param(600, marks=pytest.mark.torture),
+        pytest.param(-600, marks=pytest.mark.torture),
+    ],
+)
 def test_a_frozen_engine_is_replaced_and_ends_when_it_wakes(
-    shop: ShopProject, seaweed: Seaweed, tmp_path: Path
+    apart: int, shop: ShopProject, seaweed: Seaweed, tmp_path: Path
 ) -> None:
+    """The one that takes over has a clock that is so many seconds apart from the first one's."""
     put_into_bucket(shop, seaweed)
     twin = twin_of(shop, tmp_path / "twin")
-    with engine_alone(shop) as first:
+    with with_clock(tmp_path, -apart // 2)(shop) as first:
         eventually(lambda: answers(shop), seconds=60)
         sell(shop, 1, 50)
         eventually(lambda: is_durable(shop), seconds=60)
         sell(shop, 51, 50)  # perhaps in a round that does not end
         first.send_signal(signal.SIGSTOP)
-        with engine_alone(twin):
+        with with_clock(tmp_path, apart // 2)(twin):
             eventually(lambda: answers(twin), seconds=90)
             sell(shop, 101, 50)
             eventually(lambda: is_equal_to_the_shop(twin), seconds=60)

@@ -279,6 +279,7 @@ def test_a_lake_holds_what_was_logged_whatever_happens_to_it() -> None:
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1800)
 def test_a_lake_lives_long() -> None:
     run_state_machine_as_test(LakeLife, settings=life(100, 60))
 

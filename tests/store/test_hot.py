@@ -169,6 +169,23 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_made(tmp_path: Path, start: i
     assert aside.read_bytes() == bytes(damaged)
 
 
+def test_damage_that_shows_only_when_it_is_read_sets_the_file_aside_for_the_next_start(
+    tmp_path: Path,
+) -> None:
+    path = whole_store(tmp_path)
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 4096] = random.Random(66).randbytes(4096)
+    path.write_bytes(damaged)
+    store = HotStore(path, zone="UTC")
+    with pytest.raises(duckdb.IOException, match="Corrupt"), faults_named(path):
+        store.writer.execute("SELECT sum(r) FROM t").fetchall()
+    store.close()
+    assert not path.exists()
+    (aside,) = path.parent.glob("hot.duckdb.damaged-*")
+    assert aside.read_bytes() == bytes(damaged)
+
+
 def test_a_file_that_is_no_store_is_told_as_damaged(tmp_path: Path) -> None:
     path = tmp_path / "hot.duckdb"
     path.write_text("a lock, a block and a clock\n" * 1000)

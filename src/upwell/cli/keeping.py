@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from upwell.backup import back_up
 from upwell.backup import restore as put_back
@@ -26,6 +28,7 @@ from upwell.store.place import StatePlace
 
 def scrub(folder: Path, *, mend: bool, as_json: bool) -> None:
     """Check every file of the lake. Exit code 1 where something is damaged and stays so."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     project = project_in(folder)
     lake = find_project_lake(project)
     if lake is None:

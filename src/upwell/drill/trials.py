@@ -58,6 +58,8 @@ TRIALS = (
     Trial("engine.acknowledged", _LOAD, "source acknowledged, logs not trimmed"),
     Trial("lake.compaction_written", _LOAD, "compacted files written, not committed"),
     Trial("lake.compaction_committed", _LOAD, "compaction committed, old files there"),
+    Trial("lake.publication_written", _LOAD, "a published table written, not committed"),
+    Trial("lake.publication_committed", _LOAD, "a published table committed"),
     Trial("rebuild.table_restored", _REBUILD, "in the middle of a rebuild, twice", 2, times=2),
     Trial("rebuild.ledger_written", _REBUILD, "rebuilt, not folded in yet", is_quick=True),
 )

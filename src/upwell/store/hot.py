@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import structlog
 
 from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
 from upwell.core.faults import reach
 from upwell.core.sql import connect, literal
+
+log = structlog.get_logger(__name__)
 
 #: A write-ahead log of this size is folded in between two versions; in bulk a larger one, since
 #: what is folded in is compressed each time. See docs/decisions/0003-hot-store.md.
@@ -155,26 +158,41 @@ def _damaged(path: Path, error: Exception) -> IntegrityError:
 def faults_named(path: Path) -> Iterator[None]:
     """Turns DuckDB's many ways to say that the disk is full into one error with the next step.
 
-    The first failure is often buried under those that it caused, so the whole chain is searched.
+    A file whose damage shows when a part of it is read is set aside, and the error goes on: the
+    process that is started next makes the store anew. The first failure is often buried under those
+    that it caused, so the whole chain is searched.
     """
     try:
         yield
     except duckdb.Error as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if any(sign in str(cause).lower() for sign in _DISK_FULL):
-                raise EnvironmentFault(
-                    "disk_full",
-                    "Writing to the hot store: no space is left on the disk. Nothing is lost: what "
-                    "was not committed is read from the source again.",
-                    where=str(path),
-                    next_step="Free space on that disk, then start `upwell run` again.",
-                ) from error
-            cause = cause.__cause__ or cause.__context__
+        if _says(error, _DISK_FULL):
+            raise EnvironmentFault(
+                "disk_full",
+                "Writing to the hot store: no space is left on the disk. Nothing is lost: what was "
+                "not committed is read from the source again.",
+                where=str(path),
+                next_step="Free space on that disk, then start `upwell run` again.",
+            ) from error
+        if _says(error, _DAMAGED):
+            moved = set_aside(path, suffix=time.strftime("damaged-%Y%m%dT%H%M%S"))
+            log.error(  # noqa: TRY400 - the trace comes with the error that goes on
+                "store_set_aside", what=str(error), moved_to=str(moved)
+            )
         raise
 
 
 _DISK_FULL = ("no space left", "out of disk space", "disk quota exceeded")
+_DAMAGED = ("corrupt database file", "could not read enough bytes")
+
+
+def _says(error: BaseException, signs: Sequence[str]) -> bool:
+    """Whether an error, or one that led to it, has one of these words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(sign in str(cause).lower() for sign in signs):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def set_aside(path: Path, *, suffix: str) -> Path | None:

@@ -61,6 +61,7 @@ class LakeWriter:
                 where=lake.root,
                 next_step="Set lake.uri in upwell.yaml to a place of this project's own.",
             )
+        Mark.read(self._ledger.properties, self._ledger.location)  # refuses what it cannot read
         self.epoch = self._ledger.epoch + 1
         self._ledger.commit(Change(), epoch=self.epoch)
         self.mark = Mark.read(self._ledger.properties, self._ledger.location)

@@ -1,0 +1,324 @@
+"""Which test stands for which fault: the numbered rows of the engine's and the lake's faults.
+
+``test_rows.py`` holds that each of these tests is there; ``make torture`` runs them all, whichever
+suite they belong to, and ``docs/torture.md`` says how each ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_POINTS = "torture/test_points.py::test_every_row_is_there_once_whatever_point_it_was_killed_at"
+_ENGINE = "torture/test_engine.py::test_"
+_LAKE = "torture/test_lake.py::test_"
+_CRASH = "acceptance/test_crash.py::test_"
+_TAKEOVER = "acceptance/test_takeover.py::test_"
+_KEEPING = "store/lake/test_crashes.py::test_what_is_killed_while_it_keeps_a_lake_leaves_it_whole"
+_SWEEP = "store/lake/test_sweep.py::test_"
+_LEASE = "store/lake/test_lease.py::test_"
+_OVERTAKING = "store/lake/test_overtaking.py::test_"
+_BUCKET = "store/lake/test_bucket.py::test_"
+_REST = "store/lake/test_rest.py::test_"
+_OBJECTS = "conformance/test_lake_objects.py::test_"
+_SCRUB = "store/lake/test_scrub.py::test_"
+_BAD_INPUT = "acceptance/test_bad_input.py::test_"
+_DISK = "acceptance/test_lake_faults.py::test_"
+_HOT = "store/test_hot.py::test_"
+_DRILL = "torture/test_drill.py::test_a_full_drill_loses_and_doubles_nothing"
+
+
+def _at(*points: str) -> tuple[str, ...]:
+    return tuple(f"{_POINTS}[{point}]" for point in points)
+
+
+def _at_in_a_bucket(*points: str) -> tuple[str, ...]:
+    return tuple(f"{_POINTS}_with_a_lake_in_a_bucket[{point}]" for point in points)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fault, and the tests that commit it: names below ``tests``, with a case or without.
+
+    ``note`` says where Upwell's answer is not word for word the one that the fault asks for.
+    """
+
+    number: int
+    fault: str
+    tests: tuple[str, ...]
+    note: str = ""
+
+
+ROWS = (
+    Row(1, "kill -9 after reading the log, before any write", _at("engine.batch_read")),
+    Row(2, "kill -9 in the middle of a data file", _at("lake.file_half_written")),
+    Row(3, "kill -9 after a data file, before its fsync", _at("lake.file_before_fsync")),
+    Row(
+        4,
+        "kill -9 after a data file's fsync, before the commit",
+        (
+            *_at("lake.file_written", "lake.snapshot_written", "lake.before_commit"),
+            *_at_in_a_bucket("lake.object_before_put"),
+            f"{_SWEEP}what_a_crash_left_goes_and_what_is_not_ours_stays",
+            "property/test_lake.py::test_what_a_crash_leaves_is_swept_in_the_end",
+        ),
+    ),
+    Row(
+        5,
+        "kill -9 between a commit and the source's acknowledgement",
+        (
+            *_at("lake.after_commit", "lake.table_flushed", "lake.round_ended"),
+            *_at_in_a_bucket("lake.after_commit", "lake.table_flushed"),
+        ),
+    ),
+    Row(
+        6,
+        "kill -9 after the acknowledgement",
+        (
+            *_at("engine.acknowledged"),
+            f"{_CRASH}a_hot_store_that_is_gone_twenty_times_comes_back_each_time",
+        ),
+        "the hot store commits before the lake, so it is never behind an acknowledgement; what is "
+        "acknowledged and lost with the hot store comes back from the lake",
+    ),
+    Row(
+        7,
+        "kill -9 in the middle of a version's transaction",
+        (
+            *_at("engine.batch_ingested", "engine.models_refreshed"),
+            *_at("store.before_commit", "store.after_commit"),
+            f"{_HOT}a_process_killed_while_committing_leaves_whole_versions",
+            f"{_CRASH}nothing_is_lost_or_doubled_when_killed_thirty_times[engine]",
+        ),
+    ),
+    Row(
+        8,
+        "kill -9 during a checkpoint",
+        (
+            *_at("store.before_checkpoint", "store.after_checkpoint"),
+            f"{_ENGINE}a_store_whose_process_is_killed_while_folding_opens_with_its_last_version",
+        ),
+    ),
+    Row(
+        9,
+        "kill -9 while models run",
+        (
+            *_at("start.model_built", "engine.models_refreshed"),
+            *_at("lake.publication_written", "lake.publication_committed"),
+            f"{_ENGINE}a_board_shows_the_last_whole_version_while_the_next_one_is_made_and_lost",
+            f"{_CRASH}nothing_is_lost_or_doubled_when_killed_thirty_times[web]",
+        ),
+    ),
+    Row(
+        10,
+        "kill -9 in a compaction, before its commit",
+        (
+            *_at("lake.compaction_written", "lake.fold_written"),
+            f"{_KEEPING}[lake.compaction_written]",
+            f"{_KEEPING}[lake.fold_written]",
+        ),
+    ),
+    Row(
+        11,
+        "kill -9 in a compaction, after its commit",
+        (
+            *_at("lake.compaction_committed", "lake.fold_committed"),
+            f"{_KEEPING}[lake.compaction_committed]",
+            f"{_KEEPING}[lake.fold_committed]",
+            f"{_SWEEP}a_held_snapshot_can_be_read_until_the_grace_ends",
+        ),
+    ),
+    Row(
+        12,
+        "kill -9 while snapshots and files are forgotten",
+        (
+            *_at("lake.file_swept"),
+            f"{_KEEPING}[lake.file_swept]",
+            f"{_SWEEP}what_a_kept_snapshot_names_stays_however_long",
+            "property/test_lake.py::test_a_lake_lives_long",
+        ),
+    ),
+    Row(
+        15,
+        "kill -9 in a transaction of a million rows",
+        (f"{_ENGINE}of_a_transaction_of_a_million_rows_all_are_visible_or_none",),
+    ),
+    Row(
+        18,
+        "kill -9 while our own layout changes",
+        (
+            f"{_ENGINE}a_store_of_another_format_is_made_anew_however_often_that_is_killed",
+            f"{_HOT}a_store_of_another_format_is_set_aside",
+            "acceptance/test_upgrade.py::test_what_an_older_upwell_wrote_is_gone_on_with",
+        ),
+        "nothing is migrated: a hot store of another format, older or newer, is set aside and made "
+        "anew from the lake; a lake has had one format so far",
+    ),
+    Row(
+        19,
+        "kill -9 twice in a row during recovery",
+        (_POINTS, *_at("rebuild.table_restored", "rebuild.ledger_written"), _DRILL),
+    ),
+    Row(
+        20,
+        "SIGTERM under load",
+        (
+            f"{_ENGINE}told_to_end_under_load_it_ends_in_time_with_everything_durable_and_acknowledged",
+            f"{_LEASE}a_bucket_has_one_holder_and_the_next_begins_at_once_after_a_clean_end",
+        ),
+        "the supervisor waits ten seconds for its processes, not 115",
+    ),
+    Row(
+        21,
+        "a writer is frozen, another takes over, the first wakes",
+        (
+            f"{_TAKEOVER}a_frozen_engine_is_replaced_and_ends_when_it_wakes",
+            f"{_OVERTAKING}the_first_writer_is_told_by_which_epoch_and_writes_nothing_more",
+            f"{_OVERTAKING}whenever_the_first_stops_between_two_steps_rows_are_there_once",
+        ),
+        "it ends with exit 3",
+    ),
+    Row(
+        22,
+        "two engines start at once on one lake",
+        (
+            f"{_LAKE}of_two_engines_that_start_at_once_one_writes_and_the_other_says_who_it_is",
+            f"{_TAKEOVER}a_second_run_on_the_same_lake_says_who_holds_it",
+            f"{_OVERTAKING}of_writers_that_begin_at_once_the_last_one_alone_can_go_on",
+            f"{_LEASE}of_two_that_find_it_expired_one_takes_it",
+        ),
+        "the other one ends with exit 3 and says who holds the lake; it serves no reads",
+    ),
+    Row(
+        23,
+        "two writers whose clocks are ten minutes apart",
+        (
+            f"{_TAKEOVER}a_frozen_engine_is_replaced_and_ends_when_it_wakes[600]",
+            f"{_TAKEOVER}a_frozen_engine_is_replaced_and_ends_when_it_wakes[-600]",
+            f"{_LEASE}a_lease_that_nobody_renews_is_taken_after_its_time_on_ones_own_clock",
+        ),
+    ),
+    Row(
+        24,
+        "one project is run twice on one machine",
+        (
+            f"{_BAD_INPUT}a_second_run_of_the_same_project_is_refused",
+            f"{_HOT}a_project_is_run_once_at_a_time",
+            f"{_HOT}a_store_that_another_process_holds_is_refused_as_locked",
+        ),
+    ),
+    Row(
+        25,
+        "storage or catalog did it, and the reply is lost",
+        (
+            f"{_BUCKET}what_passes_is_waited_out_and_a_file_is_written_once",
+            f"{_REST}a_commit_whose_answer_suffered_is_found_to_be_done",
+            f"{_REST}a_commit_that_lands_after_its_writer_gave_up_counts_once",
+            f"{_REST}a_round_over_a_line_that_keeps_breaking_is_made_once",
+            f"{_LEASE}a_write_whose_answer_was_lost_is_known_as_ones_own",
+        ),
+    ),
+    Row(
+        26,
+        "storage and catalog answer 503 for a while",
+        (
+            f"{_LAKE}while_a_bucket_refuses_everything_the_rest_goes_on_and_nothing_is_lost",
+            f"{_LEASE}a_bucket_in_trouble_costs_no_lease",
+        ),
+        "half a minute instead of five; an engine that has to start meanwhile ends the run with "
+        "exit 3 instead of waiting",
+    ),
+    Row(
+        29,
+        "what is read is cut short or has a wrong bit",
+        (
+            f"{_BUCKET}a_body_that_suffered_once_is_read_again",
+            f"{_BUCKET}a_file_whose_content_stays_wrong_is_named_and_not_given",
+            f"{_OBJECTS}a_file_that_is_not_what_its_name_says_is_named_and_never_given",
+            "store/lake/test_compaction.py::test_a_damaged_file_is_never_merged",
+            "test_rebuild.py::test_a_damaged_file_is_named_and_no_store_is_left_that_looks_whole",
+        ),
+    ),
+    Row(
+        53,
+        "the lake's disk is full",
+        (f"{_DISK}a_full_disk_under_the_lake_is_said_and_rounds_go_on_when_there_is_room",),
+    ),
+    Row(
+        54,
+        "the hot store's disk is full",
+        (
+            f"{_BAD_INPUT}a_full_disk_is_told_and_nothing_is_lost",
+            f"{_HOT}a_full_disk_is_named_with_the_way_out",
+            "serve/reader/test_confined.py::test_a_statement_is_stopped_at_its_limit_of_memory",
+        ),
+        "a user's statement never spills, it is stopped at its limit and nothing else ends; where "
+        "the engine itself finds no room the run ends with exit 3, names the disk, and reads again "
+        "what was not committed",
+    ),
+    Row(
+        57,
+        "fsync fails with EIO",
+        (
+            f"{_ENGINE}an_engine_whose_disk_refuses_to_sync_ends_at_once_and_reads_again",
+            "store/lake/test_folder.py::test_a_failing_fsync_ends_the_process_at_once",
+        ),
+        "this is the lake's fsync; that of the hot store is DuckDB's own",
+    ),
+    Row(
+        62,
+        "the wall clock jumps",
+        (
+            f"{_ENGINE}whatever_the_clock_on_the_wall_says_order_stays_and_nothing_is_deleted_early",
+            f"{_SWEEP}a_clock_that_goes_back_deletes_nothing_early",
+            "store/lake/test_retention.py::test_the_cut_off_is_in_the_time_of_the_source",
+        ),
+    ),
+    Row(
+        63,
+        "a metadata file, manifest list or manifest is missing",
+        (
+            f"{_LAKE}a_lake_with_a_gap_in_its_own_records_is_refused_by_name_and_nothing_is_skipped",
+            f"{_SCRUB}metadata_that_cannot_be_read_is_damage",
+            f"{_SWEEP}nothing_goes_while_a_table_cannot_be_read",
+            f"{_SWEEP}nothing_goes_after_the_catalog_went_back_in_time",
+        ),
+        "nobody reads such a table, not even up to the gap, until the file is back",
+    ),
+    Row(
+        64,
+        "a data file is missing or has no bytes",
+        (
+            f"{_LAKE}a_data_file_that_is_lost_is_named_and_restored_from_what_is_known",
+            f"{_SCRUB}a_damaged_file_is_named_with_what_it_held",
+            f"{_SCRUB}rows_that_are_still_logged_are_written_again",
+            f"{_SCRUB}what_is_no_longer_logged_is_restored_as_a_sum",
+        ),
+    ),
+    Row(
+        66,
+        "the hot store's file is damaged",
+        (
+            f"{_ENGINE}a_store_that_is_damaged_under_load_is_made_anew",
+            f"{_HOT}a_damaged_file_is_set_aside_and_a_new_one_made",
+            f"{_HOT}damage_that_shows_only_when_it_is_read_sets_the_file_aside_for_the_next_start",
+        ),
+    ),
+    Row(
+        67,
+        "the catalog's file is half written",
+        (f"{_LAKE}of_a_catalog_that_was_half_written_the_version_before_is_used",),
+    ),
+    Row(
+        68,
+        "a lake of a newer format",
+        (
+            f"{_LAKE}a_lake_of_a_newer_upwell_is_refused_and_left_as_it_is",
+            f"{_LAKE}a_table_of_a_newer_iceberg_is_refused",
+        ),
+    ),
+)
+
+
+def stands_for(named: str, test: str) -> bool:
+    """Whether a test, by pytest's id of it, is one that a row names."""
+    return test == f"tests/{named}" or test.startswith(f"tests/{named}[")
