@@ -121,7 +121,7 @@ def running(orders_a_second: float, settings: str = "") -> Iterator[Demonstratio
     with tempfile.TemporaryDirectory(prefix="upwell-bench-") as name:
         folder, address = Path(name), _free_address()
         if settings:
-            write_project(folder)
+            write_project(folder, http=address)
             with (folder / SETTINGS_FILE).open("a", encoding="utf-8") as file:
                 file.write(f"{settings}\n")
         command = _command(orders_a_second, folder, address)
