@@ -95,7 +95,9 @@ def test_a_store_whose_process_is_killed_while_folding_opens_with_its_last_versi
         assert found[2] == found[3] == ledger.latest_version(store.writer) >= version
         assert found[:2] == (ROWS, ROWS)
         store.close()
-    report.row(fault="kill -9 in a checkpoint", times=FOLDS, lost=0, doubled=0, seconds=slowest)
+    report.row(
+        fault="kill -9 in a checkpoint", times=FOLDS, lost=0, doubled=0, seconds=round(slowest, 1)
+    )
 
 
 @pytest.mark.timeout(300)
