@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from upwell import supervise
-from upwell.core.errors import EnvironmentFault, ProjectError
+from upwell.core.errors import EnvironmentFault, ProjectError, Unavailable
 from upwell.supervise import Supervisor
 
 REPORT = "import os, signal, sys, threading, time\nfrom upwell.supervise import *\n"
@@ -28,6 +28,11 @@ STUBBORN = (
 REFUSES = """
 from upwell.core.errors import ProjectError
 sys.exit(report_error(ProjectError("bad", "No such table.", where="x.sql", next_step="Mend it.")))
+"""
+AWAY = """
+from upwell.core.errors import Unavailable
+told = report_error(Unavailable("lake_unavailable", "The lake is away.", next_step="It is tried."))
+sys.exit(told)
 """
 CRASHES = "print('about to crash', file=sys.stderr); sys.exit(1)"
 
@@ -121,6 +126,26 @@ def test_a_child_that_keeps_crashing_ends_the_run_and_names_its_log(
     ):
         until(supervisor, lambda: False)
     assert "about to crash" in Path(caught.value.where).read_text()
+
+
+def test_a_child_that_has_worked_waits_for_what_is_away_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "RESTART_SECONDS", (0.01, 0.02))
+    away, back = tmp_path / "away", f"if not os.path.exists({str(tmp_path / 'away')!r}):\n    "
+    with watched(tmp_path, one=f"{back}{WAITS}\n{AWAY}") as (supervisor, seen):
+        until(supervisor, supervisor.all_ready)
+        away.touch()
+        os.kill(supervisor.pids()["one"], signal.SIGKILL)
+        until(supervisor, lambda: seen.count("error") == 4)
+        away.unlink()
+        until(supervisor, supervisor.all_ready)
+    away.touch()
+    with (
+        pytest.raises(Unavailable, match="The lake is away"),
+        watched(tmp_path, one=f"{back}{WAITS}\n{AWAY}") as (supervisor, seen),
+    ):
+        until(supervisor, lambda: False)  # it never worked: perhaps the address is wrong
 
 
 def test_no_child_is_left_after_the_run(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A child tells what happens as JSON lines on its standard output, and ends when its standard input
 closes, so no child outlives its supervisor however that ends. A child that dies is started again;
-one that says why it cannot work (exit 2 or 3) ends the whole run with that error.
+one that says why it cannot work (exit 2 or 3) ends the whole run with that error, unless it has
+worked before and what it waits for is only away: then it is started again until that is back.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class _Child:
     restart_at: float | None = None
     restart_seconds: float = RESTART_SECONDS[0]
     error: UpwellError | None = None
+    has_worked: bool = False
     ready: threading.Event = field(default_factory=threading.Event)
 
 
@@ -195,6 +197,7 @@ class Supervisor:
         child = self._children[event["process"]]
         if event["event"] == "ready":
             child.ready.set()
+            child.has_worked = True
         elif event["event"] == "error":
             kind = _ERRORS.get(event["kind"], UpwellError)
             about = event["error"]
@@ -213,12 +216,13 @@ class Supervisor:
         if child.process is None or (code := child.process.poll()) is None:
             return
         self._hear_out(child)
-        if code in {Exit.USAGE, Exit.ENVIRONMENT}:
+        is_kept_waiting = child.has_worked and child.error is not None and child.error.retry
+        if code in {Exit.USAGE, Exit.ENVIRONMENT} and not is_kept_waiting:
             raise child.error or self._unexplained(child, code)
         was_well = child.ready.is_set() and now - child.started_at > WELL_SECONDS
         if code < 0 or was_well:  # killed from outside, or a rare mishap
             child.restart_seconds = RESTART_SECONDS[0]
-        elif child.restart_seconds >= RESTART_SECONDS[1]:
+        elif child.restart_seconds >= RESTART_SECONDS[1] and not is_kept_waiting:
             raise self._unexplained(child, code)
         self._on_event({"event": "died", "process": child.name, "code": code})
         child.restart_at = now + child.restart_seconds

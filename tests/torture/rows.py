@@ -224,8 +224,8 @@ ROWS = (
             f"{_LAKE}while_a_bucket_refuses_everything_the_rest_goes_on_and_nothing_is_lost",
             f"{_LEASE}a_bucket_in_trouble_costs_no_lease",
         ),
-        "half a minute instead of five; an engine that has to start meanwhile ends the run with "
-        "exit 3 instead of waiting",
+        "under a minute instead of five; an engine that has to start meanwhile is started again "
+        "until it can, and ends the run with exit 3 only where it had not worked before",
     ),
     Row(
         29,
