@@ -137,13 +137,9 @@ def _append(connection: duckdb.DuckDBPyConnection, version: int) -> None:
 
 
 def _flush(store: HotStore, writer: LakeWriter) -> None:
-    connection = store.reader()
-    try:
-        connection.begin()
+    with store.view() as connection:
         mark, logs = look(connection)
         writer.flush(connection, logs, mark)
-    finally:
-        connection.close()
 
 
 def _digest(store: HotStore, table: TableSchema) -> Digest:

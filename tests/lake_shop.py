@@ -90,13 +90,9 @@ class LakeShop:
         return self.version
 
     def flush(self, writer: LakeWriter) -> None:
-        connection = self.store.reader()
-        try:
-            connection.begin()
+        with self.store.view() as connection:
             mark, logs = look(connection)
             writer.flush(connection, logs, mark)
-        finally:
-            connection.close()
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:

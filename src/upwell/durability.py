@@ -13,8 +13,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -142,7 +141,7 @@ class Durability:
         return True
 
     def _round(self) -> None:
-        with self._reading() as connection:
+        with self._store.view() as connection:
             mark, logs = look(connection)
             if mark.version > self._writer.mark.version or mark.logs != self._writer.mark.logs:
                 self._flush(connection, logs, mark)
@@ -162,15 +161,6 @@ class Durability:
             thread_cpu_seconds=round(time.thread_time(), 3),  # of all rounds and care so far
         )
         self._on_durable(mark)
-
-    @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = self._store.reader()
-        try:
-            connection.begin()
-            yield connection
-        finally:
-            connection.close()
 
 
 def _unexpected(error: Exception) -> str:

@@ -86,7 +86,7 @@ def _unfit(store: HotStore, mark: Mark) -> str:
 
 
 def _set_store_aside(place: StatePlace, why: str, how: str, report: Report) -> None:
-    moved = set_aside(place.hot_store, suffix=time.strftime(f"{how}-%Y%m%dT%H%M%S"))
+    moved = set_aside(place.hot_store, how)
     log.error("store_set_aside", what=why, moved_to=str(moved))
     report("store_set_aside", why=why, moved_to=str(moved))
 

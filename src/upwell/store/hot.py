@@ -76,6 +76,16 @@ class HotStore:
             if announce is not None:
                 announce()
 
+    @contextmanager
+    def view(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees the store as it is now, as long as the block lasts."""
+        connection = self.reader()
+        try:
+            connection.begin()
+            yield connection
+        finally:
+            connection.close()
+
     def use_threads(self, count: int) -> None:
         """Bulk building gains from every core; the loop of small versions is fastest on one."""
         self.writer.execute(f"SET threads = {int(count)}")
@@ -174,7 +184,7 @@ def faults_named(path: Path) -> Iterator[None]:
                 next_step="Free space on that disk, then start `upwell run` again.",
             ) from error
         if _says(error, _DAMAGED):
-            moved = set_aside(path, suffix=time.strftime("damaged-%Y%m%dT%H%M%S"))
+            moved = set_aside(path, "damaged")
             log.error(  # noqa: TRY400 - the trace comes with the error that goes on
                 "store_set_aside", what=str(error), moved_to=str(moved)
             )
@@ -195,9 +205,9 @@ def _says(error: BaseException, signs: Sequence[str]) -> bool:
     return False
 
 
-def set_aside(path: Path, *, suffix: str) -> Path | None:
-    """Rename a damaged store and its log out of the way; returns where it is now."""
-    moved = None
+def set_aside(path: Path, why: str) -> Path | None:
+    """Rename a store and its log out of the way (``hot.duckdb.damaged-…``); where it is now."""
+    moved, suffix = None, time.strftime(f"{why}-%Y%m%dT%H%M%S")
     for part in (path, path.with_name(path.name + ".wal")):
         if part.exists():
             target = part.with_name(f"{part.name}.{suffix}")

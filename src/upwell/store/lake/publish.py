@@ -104,12 +104,12 @@ class Publisher:
         target = _target(self._writer, known, each, relaid)
         added = [file for part in changed for file in self._write(connection, each, target, part)]
         replaced = {*changed, *gone}
-        removed = [file for file in known.files if _part_of(file) in replaced]
+        removed = [file.file_path for file in known.files if _part_of(file) in replaced]
         reach("lake.publication_written")
         known.commit(
             Change(
                 added,
-                [] if relaid is not None else [file.file_path for file in removed],
+                removed,
                 self._properties(found),
                 forgettable(known, _KEPT),
                 relaid,

@@ -61,10 +61,9 @@ class LakeWriter:
                 where=lake.root,
                 next_step="Set lake.uri in upwell.yaml to a place of this project's own.",
             )
-        Mark.read(self._ledger.properties, self._ledger.location)  # refuses what it cannot read
-        self.epoch = self._ledger.epoch + 1
-        self._ledger.commit(Change(), epoch=self.epoch)
         self.mark = Mark.read(self._ledger.properties, self._ledger.location)
+        self.epoch = self._ledger.epoch + 1
+        self._ledger.commit(Change(), epoch=self.epoch)  # refused where the mark has moved
         self._tables: dict[str, LakeTable] = {}
         self._in_doubt = False  # whether a round may have ended without our hearing of it
 
