@@ -168,3 +168,29 @@ def test_what_is_published_follows_and_one_that_cannot_be_keeps_no_other_back(
         table = shop.open_lake().table(name)
         assert table is not None
         assert sum(each.record_count for each in table.files) == rows
+
+
+def test_what_could_not_be_published_is_told_until_it_is_and_tried_again_soon(
+    shop: LakeShop,
+) -> None:
+    with shop.store.transaction() as connection:
+        connection.execute("CREATE TABLE big AS SELECT 170141183460469231731687303715884105727 n")
+    shop.write([(1, "a")])
+    writer, now = LakeWriter(shop.open_lake(), PROJECT), [0.0]
+    shop.flush(writer)
+    big = Published("big", (Column("n", "HUGEINT"),))
+    publishing = Publishing(
+        Publisher(writer), lambda _: [big], seconds=900, monotonic=lambda: now[0]
+    )
+
+    def told() -> str:
+        with shop.store.view() as connection:
+            return publishing.after_round(connection, 1)
+
+    assert told().startswith("big in the lake stays")
+    with shop.store.transaction() as connection:
+        connection.execute("UPDATE big SET n = 1")
+    now[0] = 30.0
+    assert told().startswith("big in the lake stays")
+    now[0] = 61.0
+    assert told() == ""

@@ -18,6 +18,9 @@ from upwell.transform.plan import Plan
 
 log = structlog.get_logger(__name__)
 
+#: What could not be published is tried again this soon.
+RETRY_SECONDS = 60.0
+
 Wanted = Callable[[duckdb.DuckDBPyConnection], Sequence[Published]]
 """What is to be published, with the columns that a connection sees."""
 
@@ -39,17 +42,17 @@ class Publishing:
         self._monotonic = monotonic
         self._next_at = monotonic()
         self._version = -1
+        self._troubles = ""
 
     def after_round(self, connection: duckdb.DuckDBPyConnection, version: int) -> str:
-        """Publish if it is time to; what could not be published and why, a line each.
+        """Publish if it is time to; what is not published as it should be and why, a line each.
 
         Raises OvertakenError. Whatever else goes wrong with one table leaves it as it was
         published before, and the others go on.
         """
         now = self._monotonic()
         if now < self._next_at or version == self._version:
-            return ""
-        self._next_at = now + self._seconds
+            return self._troubles
         done, troubles = Publication(), []
         wanted = self._wanted(connection)
         for each in wanted:
@@ -64,6 +67,7 @@ class Publishing:
         self._publisher.withdraw(wanted, done)
         if not troubles:
             self._version = version
+        self._next_at = now + (min(self._seconds, RETRY_SECONDS) if troubles else self._seconds)
         seconds = round(self._monotonic() - now, 3)
         log.info(
             "published",
@@ -74,7 +78,8 @@ class Publishing:
             withdrawn=done.removed,
             seconds=seconds,
         )
-        return "\n".join(troubles)
+        self._troubles = "\n".join(troubles)
+        return self._troubles
 
 
 def published_tables(project: Project, plan: Plan, setting: Lake) -> Wanted:
@@ -83,10 +88,9 @@ def published_tables(project: Project, plan: Plan, setting: Lake) -> Wanted:
     A model that metrics are taken from is parted by the time of these.
     """
     models = {model.name: model.schema for model in plan.models}
+    layouts = {schema.name: schema for schema in plan.tables} | models
     for name, column in setting.publish_by_month.items():
-        schema = next(
-            (each for each in (*plan.tables, *models.values()) if each.name == name), None
-        )
+        schema = layouts.get(name)
         if schema is not None and _time(schema, column) is None:
             times = [each.name for each in schema.columns if each.type in TIMES]
             raise ProjectError(
