@@ -133,7 +133,7 @@ class Durability:
             raise
         except Exception as error:
             is_known = isinstance(error, UpwellError)
-            what = error.what if isinstance(error, UpwellError) else _unexpected(error)
+            what = error.in_a_line if isinstance(error, UpwellError) else _unexpected(error)
             self._on_trouble(f"{what} The sources keep their logs until it can be.")
             log.warning("round_failed", what=what, exc_info=not is_known)
             return False  # a thread that died of a surprise would leave nothing durable, unsaid

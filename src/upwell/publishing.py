@@ -61,7 +61,7 @@ class Publishing:
             except OvertakenError:
                 raise
             except (UpwellError, duckdb.Error) as error:
-                why = error.what if isinstance(error, UpwellError) else str(error)
+                why = error.in_a_line if isinstance(error, UpwellError) else str(error)
                 log.warning("not_published", table=each.name, why=why)
                 troubles.append(f"{each.name} in the lake stays as it was published: {why}")
         self._publisher.withdraw(wanted, done)

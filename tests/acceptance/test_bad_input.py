@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.acceptance.refusing import ENVIRONMENT, USAGE, edit, refused, upwell
 from tests.acceptance.running import (
     ShopProject,
     eventually,
@@ -29,73 +28,6 @@ from tests.acceptance.running import (
 from tests.conftest import FAST, binaries_of
 from tests.golden_numbers.shop import fill
 from upwell.demo.server import Server
-
-USAGE, ENVIRONMENT = 2, 3
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of the command ended."""
-
-    exit: int
-    output: str
-
-    @property
-    def error(self) -> dict[str, str]:
-        answer = json.loads(self.output)
-        assert not answer["ok"]
-        return dict(answer["error"])
-
-
-def upwell(*arguments: str, seconds: float = 40) -> Outcome:
-    """Run the command to its end; fails if it leaves a process behind."""
-    run = uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-m", "upwell.cli.main", *arguments],
-        env={**os.environ, "UPWELL_TEST_RUN": run},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        output, _ = process.communicate(timeout=10)
-        pytest.fail(f"it did not end by itself: {output!r}")
-    assert processes_of(run) == []
-    return Outcome(process.returncode, output.decode())
-
-
-def processes_of(run: str) -> list[str]:
-    """Command lines of everything that inherited the environment of a run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if f"UPWELL_TEST_RUN={run}".encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue  # not a process, not ours, or gone
-    return found
-
-
-def refused(project: ShopProject, *, exit_code: int, code: str) -> dict[str, str]:
-    """``upwell run`` on the project ends at once, with this error and a next step."""
-    outcome = upwell("run", "--project", str(project.folder), "--json")
-    assert outcome.exit == exit_code, outcome.output
-    error = outcome.error
-    assert error["code"] == code, error
-    assert error["what"]
-    assert error["next"]
-    return error
-
-
-def edit(project: ShopProject, file: str, change: Callable[[str], str]) -> None:
-    path = project.folder / file
-    before = path.read_text()
-    after = change(before)
-    assert after != before
-    path.write_text(after)
-
 
 # ── the source ───────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.lakes import write_lake
 from tests.acceptance.running import (
     ShopProject,
     eventually,
@@ -23,10 +24,8 @@ pytestmark = pytest.mark.postgres
 def small_lake(shop: ShopProject, tmp_path: Path) -> Iterator[Path]:
     """The shop's lake on a disk of 8 MB, whose rounds follow one another at once."""
     with small_disk(tmp_path / "small", 8) as folder:
-        settings = shop.folder / "upwell.yaml"
         # What is published would be the first that finds no room; this is about rounds.
-        lake = f"lake: {{uri: '{folder / 'lake'}', commit_seconds: 1, publish: []}}"
-        settings.write_text(f"{settings.read_text()}\n{lake}\n")
+        write_lake(shop, str(folder / "lake"), more=", publish: []")
         yield folder
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.acceptance.lakes import engine_alone, put_into_bucket, sell, twin_of, write_lake
 from tests.acceptance.running import (
     ShopProject,
     answers,
@@ -30,57 +30,11 @@ from upwell.core.schema import TableSchema
 from upwell.drill.account import take
 from upwell.project.read import read_project
 from upwell.project_lake import find_project_lake
-from upwell.store.lake.catalog import Access
 from upwell.supervise import Supervisor
 
 pytestmark = pytest.mark.postgres
 
 Engine = AbstractContextManager[subprocess.Popen[bytes]]
-
-
-def put_into_bucket(project: ShopProject, seaweed: Seaweed, access: Access | None = None) -> None:
-    settings = project.folder / "upwell.yaml"
-    access = access or seaweed.access
-    settings.write_text(
-        f"{settings.read_text()}\n"
-        f"lake: {{uri: '{seaweed.address()}', catalog: '{access.catalog}', "
-        f"endpoint: '{access.endpoint}', access_key: '{access.access_key}', "
-        f"secret_key: '{access.secret_key}', commit_seconds: 1}}\n"
-    )
-
-
-def twin_of(project: ShopProject, folder: Path) -> ShopProject:
-    """The same project on another machine: its files, none of its state."""
-    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(".upwell"))
-    return ShopProject(folder, project.url, project.address)
-
-
-@contextmanager
-def engine_alone(
-    project: ShopProject, command: Sequence[str] = (), **environment: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The project's engine, with nobody to start it again."""
-    process = subprocess.Popen(
-        command or commands(project.folder)["engine"],
-        env={**os.environ, **environment},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def sell(project: ShopProject, first: int, count: int) -> None:
-    with project.connect() as connection:
-        connection.execute(
-            "insert into customers (email, full_name, region) select 'c' || n || '@shop', 'C', "
-            "'North' from generate_series(%s::int, %s::int) n",
-            [first, first + count - 1],
-        )
 
 
 def with_clock(folder: Path, ahead: int) -> Callable[[ShopProject], Engine]:
@@ -136,8 +90,7 @@ def test_a_frozen_engine_is_replaced_and_ends_when_it_wakes(
 
 
 def test_a_second_run_on_the_same_lake_says_who_holds_it(shop: ShopProject, tmp_path: Path) -> None:
-    settings = shop.folder / "upwell.yaml"
-    settings.write_text(f"{settings.read_text()}\nlake: {{uri: '{tmp_path / 'lake'}'}}\n")
+    write_lake(shop, str(tmp_path / "lake"))
     twin = twin_of(shop, tmp_path / "twin")
     with running(shop, "engine") as held:
         supervisor = Supervisor(

@@ -47,13 +47,6 @@ RECOVERY_KILLS = 2
 _RECOVERY_SECONDS = (0.2, 1.6)  # within these, an engine that starts is busy with its start
 
 
-def put_into_folder(project: ShopProject, more: str = "") -> None:
-    """Give the project a lake beside it, with a round a second."""
-    settings = project.folder / "upwell.yaml"
-    lake = f"lake: {{uri: ./lake, commit_seconds: 1{more}}}"
-    settings.write_text(f"{settings.read_text()}\n{lake}\n")
-
-
 @dataclass
 class Siege:
     """An engine that is under supervision and under attack."""
@@ -174,16 +167,6 @@ def lake_of(project: ShopProject) -> Lake:
     lake = find_project_lake(read_project(project.folder, environment=os.environ))
     assert lake is not None
     return lake
-
-
-def sell(project: ShopProject, first: int, count: int) -> None:
-    """So many customers register at the shop, in one transaction."""
-    with project.connect() as connection:
-        connection.execute(
-            "insert into customers (email, full_name, region) select 'c' || n || '@shop', 'C', "
-            "'North' from generate_series(%s::int, %s::int) n",
-            [first, first + count - 1],
-        )
 
 
 def busy_for_a_while(project: ShopProject) -> int:

@@ -17,6 +17,7 @@ import duckdb
 import psycopg
 import pytest
 
+from tests.acceptance.lakes import put_into_folder, sell
 from tests.acceptance.running import (
     ShopProject,
     answers,
@@ -35,8 +36,6 @@ from tests.torture.siege import (
     besieged,
     busy_for_a_while,
     lake_of,
-    put_into_folder,
-    sell,
 )
 from tests.torture_report import Report
 from upwell.core.errors import Unavailable

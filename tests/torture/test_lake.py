@@ -13,6 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.acceptance.lakes import (
+    engine_alone,
+    put_into_bucket,
+    put_into_folder,
+    sell,
+    twin_of,
+    write_lake,
+)
 from tests.acceptance.running import (
     ShopProject,
     answers,
@@ -20,7 +28,6 @@ from tests.acceptance.running import (
     is_durable,
     is_equal_to_the_shop,
 )
-from tests.acceptance.test_takeover import engine_alone, put_into_bucket, twin_of
 from tests.store.lake.proxy import Disturbance, Kind, line_to
 from tests.store.lake.rounds import LOG, Rounds, rows_in
 from tests.store.lake.seaweed import Seaweed
@@ -30,8 +37,6 @@ from tests.torture.siege import (
     besieged,
     biggest,
     lake_of,
-    put_into_folder,
-    sell,
     upwell,
 )
 from tests.torture_report import Report
@@ -64,9 +69,7 @@ def test_of_two_engines_that_start_at_once_one_writes_and_the_other_says_who_it_
     if place == "bucket":
         put_into_bucket(shop, seaweed)
     else:
-        settings = shop.folder / "upwell.yaml"
-        lake = f"lake: {{uri: '{tmp_path / 'lake'}', commit_seconds: 1}}"
-        settings.write_text(f"{settings.read_text()}\n{lake}\n")
+        write_lake(shop, str(tmp_path / "lake"))
     twin = twin_of(shop, tmp_path / "twin")
     for start in range(STARTS):
         with engine_alone(shop) as first, engine_alone(twin) as second:

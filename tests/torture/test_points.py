@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.acceptance.lakes import put_into_bucket, put_into_folder
 from tests.acceptance.running import ShopProject, answers
-from tests.acceptance.test_takeover import put_into_bucket
 from tests.drill.test_trials import points
 from tests.store.lake.seaweed import Seaweed
 from tests.torture import altered
@@ -25,7 +25,6 @@ from tests.torture.siege import (
     besieged,
     biggest,
     busy_for_a_while,
-    put_into_folder,
     upwell,
 )
 from tests.torture_report import Report

@@ -40,6 +40,12 @@ class UpwellError(Exception):
             lines.append(f"  next:  {self.next_step}")
         return "\n".join(lines)
 
+    @property
+    def in_a_line(self) -> str:
+        """What, where and the next step as sentences, for where there is room for one line."""
+        where = f" ({self.where})" if self.where and self.where not in self.what else ""
+        return f"{self.what.rstrip('.')}{where}. {self.next_step}".strip()
+
     def as_dict(self) -> dict[str, str]:
         """The error as the ``--json`` output shows it."""
         return {

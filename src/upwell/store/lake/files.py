@@ -14,13 +14,17 @@ import io
 from collections.abc import Callable
 from types import TracebackType
 
+import msgspec
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 
+from upwell.core.errors import IntegrityError
 from upwell.store.lake.digests import identity_of
 from upwell.store.lake.objects import Objects
 
 #: What pyiceberg's property ``py-io-impl`` must say.
 NAME = f"{__name__}.LakeFiles"
+
+_METADATA = ".metadata.json"
 
 _open_lakes: dict[str, Objects] = {}
 
@@ -61,7 +65,25 @@ class _Input(InputFile):
         return _objects_of(self.location).size(self.location) is not None
 
     def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002 - always is
-        return _Reading(_objects_of(self.location).read(self.location))
+        data = _objects_of(self.location).read(self.location)
+        if self.location.endswith(_METADATA):
+            _require_metadata(data, self.location)
+        return _Reading(data)
+
+
+def _require_metadata(data: bytes, location: str) -> None:
+    """Raise for what cannot be a table's metadata; pyiceberg would, without the file's name."""
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, dict) or "format-version" not in found:
+        raise IntegrityError(
+            "lake_metadata_damaged",
+            f"Reading a table's metadata in the lake: the file holds none ({len(data)} bytes).",
+            where=location,
+            next_step="Restore the file from a backup; `upwell scrub` tells what else is damaged.",
+        )
 
 
 class _Output(OutputFile):
