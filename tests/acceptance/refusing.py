@@ -14,8 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.running import ShopProject
-
-USAGE, ENVIRONMENT = 2, 3
+from upwell.core.errors import Exit
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def processes_of(run: str) -> list[str]:
     return found
 
 
-def refused(project: ShopProject, *, exit_code: int, code: str) -> dict[str, str]:
+def refused(project: ShopProject, *, exit_code: Exit, code: str) -> dict[str, str]:
     """``upwell run`` on the project ends at once, with this error and a next step."""
     outcome = upwell("run", "--project", str(project.folder), "--json")
     assert outcome.exit == exit_code, outcome.output

@@ -179,6 +179,11 @@ def answers(project: ShopProject) -> bool:
     return bool(project.engine.ask("status")["version"])
 
 
+def trouble(project: ShopProject) -> str:
+    """What does not go on, as status and boards say it; empty while all is well."""
+    return str(project.engine.ask("status")["trouble"])
+
+
 def is_durable(project: ShopProject) -> bool:
     """Whether the newest version is in the lake."""
     status = project.engine.ask("status")

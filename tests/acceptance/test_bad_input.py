@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.refusing import ENVIRONMENT, USAGE, edit, refused, upwell
+from tests.acceptance.refusing import edit, refused, upwell
 from tests.acceptance.running import (
     ShopProject,
     eventually,
@@ -27,6 +27,7 @@ from tests.acceptance.running import (
 )
 from tests.conftest import FAST, binaries_of
 from tests.golden_numbers.shop import fill
+from upwell.core.errors import Exit
 from upwell.demo.server import Server
 
 # ── the source ───────────────────────────────────────────────────────────────────────────────────
@@ -35,14 +36,14 @@ from upwell.demo.server import Server
 @pytest.mark.postgres
 def test_a_wrong_address_is_told(shop: ShopProject) -> None:
     edit(shop, "upwell.yaml", lambda text: text.replace(shop.url, "postgresql://x@127.0.0.1:1/x"))
-    error = refused(shop, exit_code=ENVIRONMENT, code="source_unavailable")
+    error = refused(shop, exit_code=Exit.ENVIRONMENT, code="source_unavailable")
     assert "127.0.0.1:1" in error["where"]
 
 
 @pytest.mark.postgres
 def test_a_wrong_database_is_told(shop: ShopProject) -> None:
     edit(shop, "upwell.yaml", lambda text: text.replace(shop.url, shop.url + "_not"))
-    refused(shop, exit_code=ENVIRONMENT, code="database_or_role_unknown")
+    refused(shop, exit_code=Exit.ENVIRONMENT, code="database_or_role_unknown")
 
 
 @pytest.mark.postgres
@@ -52,7 +53,7 @@ def test_a_wrong_password_is_told_and_never_shown(open_folder: Path, tmp_path: P
     ) as server:
         project = shop_project(server, tmp_path / "project")
         edit(project, "upwell.yaml", lambda text: text.replace(":right@", ":hidden-word@"))
-        error = refused(project, exit_code=ENVIRONMENT, code="password_wrong")
+        error = refused(project, exit_code=Exit.ENVIRONMENT, code="password_wrong")
         assert "hidden-word" not in json.dumps(error)
         logs = "".join(log.read_text() for log in (project.folder / ".upwell/log").iterdir())
         assert "hidden-word" not in logs
@@ -66,7 +67,7 @@ def test_a_wal_level_that_cannot_be_followed_is_told(open_folder: Path, tmp_path
         settings={**FAST, "wal_level": "replica"},
     ) as server:
         project = shop_project(server, tmp_path / "project")
-        error = refused(project, exit_code=ENVIRONMENT, code="wal_level_not_logical")
+        error = refused(project, exit_code=Exit.ENVIRONMENT, code="wal_level_not_logical")
         assert "ALTER SYSTEM SET wal_level = logical" in error["next"]
 
 
@@ -77,7 +78,7 @@ def test_a_role_without_the_right_to_a_slot_is_told(shop: ShopProject) -> None:
         connection.execute(f"create role {role} login")
         connection.execute(f"grant select on all tables in schema public to {role}")
     edit(shop, "upwell.yaml", lambda text: text.replace("postgres@", f"{role}@"))
-    error = refused(shop, exit_code=ENVIRONMENT, code="no_replication_right")
+    error = refused(shop, exit_code=Exit.ENVIRONMENT, code="no_replication_right")
     assert "REPLICATION" in error["next"]
 
 
@@ -86,7 +87,7 @@ def test_a_table_without_a_key_is_refused_and_the_shop_left_alone(shop: ShopProj
     with shop.connect() as connection:
         connection.execute("create table visits (at timestamptz, page text)")
         edit(shop, "upwell.yaml", lambda text: text.replace("refunds]", "refunds, visits]"))
-        refused(shop, exit_code=ENVIRONMENT, code="table_without_key")
+        refused(shop, exit_code=Exit.ENVIRONMENT, code="table_without_key")
         connection.execute("insert into visits values (now(), '/')")
         connection.execute("update visits set page = '/x'")  # fails on a table published wrongly
         slots = connection.execute(
@@ -138,7 +139,7 @@ def test_what_does_not_hold_is_told_with_its_place(shop: ShopProject, fault: str
     edit(shop, file, change)
     for verb in ("validate", "run"):
         outcome = upwell(verb, "--project", str(shop.folder), "--json")
-        assert (outcome.exit, outcome.error["code"]) == (USAGE, code), outcome.output
+        assert (outcome.exit, outcome.error["code"]) == (Exit.USAGE, code), outcome.output
         assert file in outcome.error["where"]
         assert outcome.error["next"]
 
@@ -146,7 +147,7 @@ def test_what_does_not_hold_is_told_with_its_place(shop: ShopProject, fault: str
 def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
     for verb in ("run", "validate", "status", "prove", "verify"):
         outcome = upwell(verb, "--project", str(tmp_path), "--json")
-        assert (outcome.exit, outcome.error["code"]) == (USAGE, "no_project")
+        assert (outcome.exit, outcome.error["code"]) == (Exit.USAGE, "no_project")
 
 
 # ── the machine ──────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +158,7 @@ def test_a_taken_port_is_told(shop: ShopProject) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", int(shop.address.rpartition(":")[2])))
         holder.listen()
-        error = refused(shop, exit_code=ENVIRONMENT, code="port_taken")
+        error = refused(shop, exit_code=Exit.ENVIRONMENT, code="port_taken")
         assert shop.address.removeprefix("http://") in error["where"]
 
 
@@ -167,7 +168,7 @@ def test_a_second_run_of_the_same_project_is_refused(shop: ShopProject) -> None:
     first = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
     try:
         eventually(lambda: bool(shop.board()))
-        error = refused(shop, exit_code=ENVIRONMENT, code="already_running")
+        error = refused(shop, exit_code=Exit.ENVIRONMENT, code="already_running")
         assert str(first.pid) in error["what"]
         assert shop.board()
     finally:
@@ -200,7 +201,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(shop: ShopProject, full_soon: P
             "select n, n || '@example.org', md5(n::text), md5((-n)::text) "
             "from generate_series(100, 300000) n"
         )
-    refused(shop, exit_code=ENVIRONMENT, code="disk_full")
+    refused(shop, exit_code=Exit.ENVIRONMENT, code="disk_full")
     state.unlink()  # as if the disk had been made larger
     with running(shop):
         assert is_equal_to_the_shop(shop)

@@ -15,6 +15,7 @@ from tests.acceptance.running import (
     is_equal_to_the_shop,
     running,
     small_disk,
+    trouble,
 )
 
 pytestmark = pytest.mark.postgres
@@ -44,10 +45,6 @@ def fill(path: Path) -> None:
         while True:
             file.write(bytes(1 << 16))
             file.flush()
-
-
-def trouble(shop: ShopProject) -> str:
-    return str(shop.engine.ask("status")["trouble"])
 
 
 def test_a_full_disk_under_the_lake_is_said_and_rounds_go_on_when_there_is_room(

@@ -27,6 +27,7 @@ from tests.acceptance.running import (
     eventually,
     is_durable,
     is_equal_to_the_shop,
+    trouble,
 )
 from tests.store.lake.proxy import Disturbance, Kind, line_to
 from tests.store.lake.rounds import LOG, Rounds, rows_in
@@ -141,10 +142,6 @@ def test_while_a_bucket_refuses_everything_the_rest_goes_on_and_nothing_is_lost(
 
 def status(shop: ShopProject) -> dict[str, int]:
     return dict(shop.engine.ask("status"))
-
-
-def trouble(shop: ShopProject) -> str:
-    return str(shop.engine.ask("status")["trouble"])
 
 
 def is_a_version_durable(shop: ShopProject) -> bool:
