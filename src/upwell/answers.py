@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -48,24 +47,24 @@ def answers(
         return {"store": identity}
 
     def on_status(_question: Question) -> Any:
-        with _reading(store) as connection:
+        with store.view() as connection:
             return status(connection, hub, engine, plan, layouts)
 
     def on_explain(question: Question) -> Any:
         return explained(plan, question["name"])
 
     def on_prove(question: Question) -> Any:
-        with _reading(store) as connection:
+        with store.view() as connection:
             return proofs(connection, plan, question.get("names") or (), engine.held)
 
     def on_checksums(_question: Question) -> Any:
         # Positions are read first: the tables then hold at least everything up to them.
         positions = {each.source.name: each.position for each in engine.followings}
-        with _reading(store) as connection:
+        with store.view() as connection:
             return {"positions": positions, "tables": checksums(connection, layouts)}
 
     def on_logs(_question: Question) -> Any:
-        with _reading(store) as connection:
+        with store.view() as connection:
             return {each.name: each.identity for each in change_logs(connection)}
 
     def on_observe(question: Question) -> Any:
@@ -84,18 +83,6 @@ def answers(
         "checksums": on_checksums,
         "observe": on_observe,
     }
-
-
-@contextmanager
-def _reading(store: HotStore) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = store.reader()
-    try:
-        with store.commit_lock:
-            connection.begin()
-            ledger.latest_version(connection)  # DuckDB fixes what is seen at the first read
-        yield connection
-    finally:
-        connection.close()
 
 
 def status(

@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.refusing import edit, refused, upwell
 from tests.acceptance.running import (
     ShopProject,
     eventually,
@@ -25,6 +24,7 @@ from tests.acceptance.running import (
     shop_project,
     small_disk,
 )
+from tests.acceptance.verbs import edit, refused, upwell
 from tests.conftest import FAST, binaries_of
 from tests.golden_numbers.shop import fill
 from upwell.core.errors import Exit
@@ -138,7 +138,7 @@ def test_what_does_not_hold_is_told_with_its_place(shop: ShopProject, fault: str
     file, change, code = BROKEN[fault]
     edit(shop, file, change)
     for verb in ("validate", "run"):
-        outcome = upwell(verb, "--project", str(shop.folder), "--json")
+        outcome = upwell(shop.folder, verb)
         assert (outcome.exit, outcome.error["code"]) == (Exit.USAGE, code), outcome.output
         assert file in outcome.error["where"]
         assert outcome.error["next"]
@@ -146,7 +146,7 @@ def test_what_does_not_hold_is_told_with_its_place(shop: ShopProject, fault: str
 
 def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
     for verb in ("run", "validate", "status", "prove", "verify"):
-        outcome = upwell(verb, "--project", str(tmp_path), "--json")
+        outcome = upwell(tmp_path, verb)
         assert (outcome.exit, outcome.error["code"]) == (Exit.USAGE, "no_project")
 
 

@@ -4,7 +4,6 @@ goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from tests.acceptance.lakes import (
     sell,
     write_lake,
 )
-from tests.acceptance.refusing import refused, upwell
 from tests.acceptance.running import (
     ShopProject,
     answers,
@@ -29,6 +27,7 @@ from tests.acceptance.running import (
     running,
     trouble,
 )
+from tests.acceptance.verbs import refused, upwell
 from tests.store.lake.proxy import Disturbance, Kind, line_to
 from tests.store.lake.seaweed import SECRET, Seaweed
 from upwell.core.errors import Exit
@@ -184,10 +183,8 @@ def test_metadata_that_is_damaged_is_named_and_rounds_go_on_when_it_is_back(
 def assert_served(shop: ShopProject, customers: int) -> None:
     """What is asked is answered, rightly, and the source's log is kept for what is not durable."""
     assert is_equal_to_the_shop(shop)
-    outcome = upwell(
-        "query", "select count(*) as n from shop.customers", "--project", str(shop.folder), "--json"
-    )
+    outcome = upwell(shop.folder, "query", "select count(*) as n from shop.customers")
     assert outcome.exit == Exit.DONE, outcome.output
-    assert json.loads(outcome.output)["data"]["rows"] == [{"n": customers}]
+    assert outcome.data["rows"] == [{"n": customers}]
     status = shop.engine.ask("status")
     assert status["durable_version"] < status["version"]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.lakes import put_into_folder
 from tests.acceptance.running import (
     ShopProject,
     answers,
@@ -75,8 +76,7 @@ def go_through(ordeal: Ordeal, server: Server, folder: Path, report: Report) -> 
 def lose_the_hot_store(times: int, server: Server, folder: Path, report: Report) -> None:
     """Delete the hot store under load, again and again: the board shows the same numbers after."""
     project = shop_project(server, folder, days_of_history=70)
-    settings = folder / "upwell.yaml"
-    settings.write_text(settings.read_text() + "\nlake: {uri: ./lake, commit_seconds: 1}\n")
+    put_into_folder(project)
     place = StatePlace(folder)
     changes, slowest = 0, 0.0
     with running(project) as supervisor:

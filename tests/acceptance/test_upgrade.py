@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.lakes import put_into_folder
 from tests.acceptance.running import (
     answers,
     eventually,
@@ -48,8 +49,7 @@ def test_what_an_older_upwell_wrote_is_gone_on_with(
 ) -> None:
     code = code_of(commit, tmp_path / "code")
     project = shop_project(postgres, tmp_path / "project", days_of_history=2)
-    settings = project.folder / "upwell.yaml"
-    settings.write_text(f"{settings.read_text()}\nlake: {{commit_seconds: 1}}\n")
+    put_into_folder(project)
     for program in (code, None, code):
         with customers(project.url, 20) as shop, running(project, "engine", code=program):
             eventually(lambda: answers(project))

@@ -6,13 +6,10 @@ The engine is the real one, in its own process under the real supervisor; faults
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -175,18 +172,6 @@ def busy_for_a_while(project: ShopProject) -> int:
     with customers(project.url, ORDERS_A_SECOND) as shop:
         eventually(lambda: project.engine.ask("status")["version"] > before + 5)
         return int(send_home(shop)["row_changes"])
-
-
-def upwell(project: ShopProject, *arguments: str, **environment: str) -> tuple[int, Any]:
-    """Run a verb on the project; its exit code and its answer, if it came to one."""
-    done = subprocess.run(
-        [sys.executable, "-m", "upwell.cli.main", *arguments, "--json"],
-        cwd=project.folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        check=False,
-    )
-    return done.returncode, json.loads(done.stdout) if done.stdout else None
 
 
 def biggest(project: ShopProject, pattern: str) -> Path:

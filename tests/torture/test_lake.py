@@ -29,6 +29,7 @@ from tests.acceptance.running import (
     is_equal_to_the_shop,
     trouble,
 )
+from tests.acceptance.verbs import upwell
 from tests.store.lake.proxy import Disturbance, Kind, line_to
 from tests.store.lake.rounds import LOG, Rounds, rows_in
 from tests.store.lake.seaweed import Seaweed
@@ -38,7 +39,6 @@ from tests.torture.siege import (
     besieged,
     biggest,
     lake_of,
-    upwell,
 )
 from tests.torture_report import Report
 from upwell.core.errors import EnvironmentFault, Exit, IntegrityError
@@ -174,11 +174,11 @@ def test_a_data_file_that_is_lost_is_named_and_restored_from_what_is_known(
         sell(shop, 501, 500)  # what is served goes on, and so do rounds
         assert is_equal_to_the_shop(shop)
         siege.until(lambda: is_durable(shop))
-    code, answer = upwell(shop, "scrub")
-    assert code == Exit.NO
-    assert [damage["location"] for damage in answer["data"]["damages"]] == [f"file://{file}"]
-    code, answer = upwell(shop, "scrub", "--repair")
-    assert (code, len(answer["data"]["repaired"])) == (0, 1)
+    scrubbed = upwell(shop.folder, "scrub")
+    assert scrubbed.exit == Exit.NO
+    assert [damage["location"] for damage in scrubbed.data["damages"]] == [f"file://{file}"]
+    repaired = upwell(shop.folder, "scrub", "--repair")
+    assert (repaired.exit, len(repaired.data["repaired"])) == (Exit.DONE, 1)
     for path in StatePlace(shop.folder).state.glob("hot.duckdb*"):
         path.unlink()
     with besieged(shop):
@@ -210,9 +210,9 @@ def test_a_lake_with_a_gap_in_its_own_records_is_refused_by_name_and_nothing_is_
     path = path_of(lost)
     kept = path.read_bytes()
     path.unlink()
-    code, answer = upwell(shop, "scrub")
-    assert code == Exit.NO
-    assert [(each["table"], each["how"]) for each in answer["data"]["damages"]] == [
+    scrubbed = upwell(shop.folder, "scrub")
+    assert scrubbed.exit == Exit.NO
+    assert [(each["table"], each["how"]) for each in scrubbed.data["damages"]] == [
         ("shop.customers__log", "metadata")
     ]
     store = StatePlace(shop.folder).hot_store

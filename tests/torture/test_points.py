@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from tests.acceptance.lakes import put_into_bucket, put_into_folder
 from tests.acceptance.running import ShopProject, answers
+from tests.acceptance.verbs import upwell
 from tests.drill.test_trials import points
 from tests.store.lake.seaweed import Seaweed
 from tests.torture import altered
@@ -25,9 +27,9 @@ from tests.torture.siege import (
     besieged,
     biggest,
     busy_for_a_while,
-    upwell,
 )
 from tests.torture_report import Report
+from upwell.core.errors import Exit
 from upwell.core.faults import Fault
 from upwell.demo.customers import customers, send_home
 from upwell.drill.run import _armed
@@ -147,8 +149,9 @@ def test_a_repair_that_is_killed_can_be_made_again(busy_shop: ShopProject, repor
     file = biggest(busy_shop, "shop.order_items*/data/*.parquet")
     file.write_bytes(file.read_bytes()[:-100])
     point = f"{REPAIRING}:1:kill"
-    killed = [upwell(busy_shop, "scrub", "--repair", UPWELL_FAULT=point)[0] for _ in range(KILLS)]
-    code, answer = upwell(busy_shop, "scrub", "--repair")
+    repair = partial(upwell, busy_shop.folder, "scrub", "--repair")
+    killed = [repair(UPWELL_FAULT=point).exit for _ in range(KILLS)]
+    repaired = repair()
     with besieged(busy_shop) as siege:
         siege.lose_hot_store()  # so that the lake, and nothing else, has to say what stands
         siege.kill()
@@ -162,5 +165,5 @@ def test_a_repair_that_is_killed_can_be_made_again(busy_shop: ShopProject, repor
         **found.figures,
     )
     assert killed == [-9] * KILLS
-    assert (code, len(answer["data"]["repaired"])) == (0, 1), answer
+    assert (repaired.exit, len(repaired.data["repaired"])) == (Exit.DONE, 1), repaired.output
     assert found.is_right, found

@@ -23,6 +23,7 @@ import structlog
 from upwell.core.errors import EnvironmentFault, IntegrityError, Unavailable
 from upwell.core.faults import reach
 from upwell.core.sql import connect, literal
+from upwell.store import ledger
 
 log = structlog.get_logger(__name__)
 
@@ -78,10 +79,12 @@ class HotStore:
 
     @contextmanager
     def view(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees the store as it is now, as long as the block lasts."""
+        """A connection that sees the version last announced, as long as the block lasts."""
         connection = self.reader()
         try:
-            connection.begin()
+            with self.commit_lock:
+                connection.begin()
+                ledger.latest_version(connection)  # DuckDB fixes what is seen at the first read
             yield connection
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""What Upwell refuses, as a user sees it: the command runs, ends, and leaves nothing behind."""
+"""Upwell's verbs as a user runs them: each ends by itself, answers, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,10 +20,15 @@ from upwell.core.errors import Exit
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of the command ended."""
+    """How a verb ended."""
 
     exit: int
     output: str
+
+    @property
+    def data(self) -> Any:
+        """What it answers, whether with success or not."""
+        return json.loads(self.output)["data"]
 
     @property
     def error(self) -> dict[str, str]:
@@ -31,12 +37,12 @@ class Outcome:
         return dict(answer["error"])
 
 
-def upwell(*arguments: str, seconds: float = 40) -> Outcome:
-    """Run the command to its end; fails if it leaves a process behind."""
+def upwell(folder: Path, *arguments: str, seconds: float = 40, **environment: str) -> Outcome:
+    """Run a verb on a project to its end; fails if it leaves a process behind."""
     run = uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "-m", "upwell.cli.main", *arguments],
-        env={**os.environ, "UPWELL_TEST_RUN": run},
+        [sys.executable, "-m", "upwell.cli.main", *arguments, "--project", str(folder), "--json"],
+        env={**os.environ, "UPWELL_TEST_RUN": run, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -64,7 +70,7 @@ def processes_of(run: str) -> list[str]:
 
 def refused(project: ShopProject, *, exit_code: Exit, code: str) -> dict[str, str]:
     """``upwell run`` on the project ends at once, with this error and a next step."""
-    outcome = upwell("run", "--project", str(project.folder), "--json")
+    outcome = upwell(project.folder, "run")
     assert outcome.exit == exit_code, outcome.output
     error = outcome.error
     assert error["code"] == code, error
