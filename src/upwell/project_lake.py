@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from upwell.project.values import Lake as LakeSetting
+from upwell.project.settings import Lake as LakeSetting
 from upwell.project.values import Project
 from upwell.store.lake.catalog import Access
 from upwell.store.lake.holder import Hold, Holder, held

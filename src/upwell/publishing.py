@@ -11,7 +11,8 @@ import structlog
 from upwell.core.errors import ProjectError, UpwellError
 from upwell.core.schema import TableSchema
 from upwell.ingest.tables import captured_tables
-from upwell.project.values import Lake, Project
+from upwell.project.settings import Lake
+from upwell.project.values import Project
 from upwell.store.lake.publish import TIMES, Publication, Published, Publisher
 from upwell.store.lake.tables import OvertakenError
 from upwell.transform.plan import Plan

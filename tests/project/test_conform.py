@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from upwell.project.conform import conform, spoken_place
 from upwell.project.document import Document
 from upwell.project.problems import ProjectErrors
-from upwell.project.values import Dashboard, MetricsFile, RequirementsFile, Settings
+from upwell.project.settings import Settings
+from upwell.project.values import Dashboard, MetricsFile, RequirementsFile
 
 SETTINGS: dict[str, Any] = {
     "name": "shop",

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 
 from upwell.core.histogram import Histogram
-from upwell.project.values import (
-    PostgresSource,
-    Project,
-    Requirement,
-    RequirementsFile,
-    Settings,
-)
+from upwell.project.settings import PostgresSource, Settings
+from upwell.project.values import Project, Requirement, RequirementsFile
 from upwell.requirements.measurements import MINUTE_US, MinuteLatencies, RecordedMinutes
 from upwell.requirements.verify import Outcome, Verdict, verify
 

@@ -18,7 +18,8 @@ from upwell.project.check_dashboards import check_dashboards
 from upwell.project.check_requirements import check_requirements
 from upwell.project.declared import Declarations, Declared
 from upwell.project.problems import problem, shown, unknown_name
-from upwell.project.values import RatioMetric, SemanticModel, Settings, SimpleMetric
+from upwell.project.settings import Settings
+from upwell.project.values import RatioMetric, SemanticModel, SimpleMetric
 
 #: Schemas and databases that SQL already knows by these names, and our own.
 RESERVED = frozenset(

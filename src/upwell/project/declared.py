@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from upwell.project.document import Document, Place
-from upwell.project.values import (
-    Dashboard,
-    Metric,
-    Model,
-    RequirementsFile,
-    SemanticModel,
-    Settings,
-)
+from upwell.project.settings import Settings
+from upwell.project.values import Dashboard, Metric, Model, RequirementsFile, SemanticModel
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -22,16 +22,9 @@ from upwell.project.document import Document, parse
 from upwell.project.files import list_files, read_text
 from upwell.project.model_file import parse_model
 from upwell.project.problems import ProjectErrors, gathering, nearest, problem, shown
+from upwell.project.settings import Settings, Source
 from upwell.project.url import VariableError, resolve
-from upwell.project.values import (
-    Dashboard,
-    MetricsFile,
-    Model,
-    Project,
-    RequirementsFile,
-    Settings,
-    Source,
-)
+from upwell.project.values import Dashboard, MetricsFile, Model, Project, RequirementsFile
 
 SETTINGS_FILE = "upwell.yaml"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from upwell.project.values import Dashboard, MetricsFile, RequirementsFile, Settings
+from upwell.project.settings import Settings
+from upwell.project.values import Dashboard, MetricsFile, RequirementsFile
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

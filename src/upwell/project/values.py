@@ -1,9 +1,7 @@
 """What a project says, as frozen values. ``read.py`` makes them from files.
 
-Field names are the keys of the YAML files; metrics keep MetricFlow's own keys. The ``Meta`` of a
-field is the one place that says what a key means and what it may hold: strict reading, the
-published JSON Schemas and ``docs/reference/project.md`` all come from it. ``extra["expected"]``
-completes the sentence "write …" where a pattern alone would not help a reader.
+Field names are the keys of the YAML files; metrics keep MetricFlow's own keys. What ``upwell.yaml``
+says stands in ``settings.py``, what all have in common in ``value.py``.
 
 What one value cannot know (that a named metric exists, that a zone is real) is ``check.py``'s.
 """
@@ -16,195 +14,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from upwell.project.url import redact_url
-
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-z][a-z0-9_]{0,62}$",
-        extra={"expected": "lower-case letters, digits and _, beginning with a letter"},
-    ),
-]
-Span = Annotated[
-    str,
-    Meta(
-        pattern=r"^[1-9][0-9]{0,3}[hd]$",
-        extra={"expected": "a number of hours or days, such as 24h or 30d"},
-    ),
-]
-Period = Annotated[
-    str,
-    Meta(
-        pattern=r"^([1-9][0-9]{0,3}[hd]|[1-9][0-9]{0,2}m|all)$",
-        extra={"expected": "a number of hours, days or months, such as 24h, 30d or 12m, or all"},
-    ),
-]
-Text = Annotated[str, Meta(min_length=1, extra={"expected": "some text"})]
-
-
-class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A strict, immutable struct: an unknown key in a file is an error."""
-
-
-# ── upwell.yaml ──────────────────────────────────────────────────────────────────────────────────
-
-Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-
-
-class BusinessTime(_Value, frozen=True, kw_only=True):
-    """The clock of the business: when a day and a week begin, and where."""
-
-    zone: Annotated[
-        str, Meta(description="IANA time zone in which days are counted, e.g. `Europe/London`.")
-    ] = "UTC"
-    day_starts: Annotated[
-        str,
-        Meta(
-            description="Time of day at which a business day begins.",
-            pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
-            extra={"expected": "a time of day such as 06:00"},
-        ),
-    ] = "00:00"
-    week_starts: Annotated[Weekday, Meta(description="First day of the business week.")] = "monday"
-
-
-class PostgresSource(_Value, frozen=True, kw_only=True, tag="postgres", tag_field="type"):
-    """A PostgreSQL database, followed by logical replication."""
-
-    url: Annotated[
-        Text,
-        Meta(
-            description="`postgresql://user:password@host:port/database`. `${NAME}` and "
-            "`${NAME:-default}` are filled in from the environment, so that a password need not "
-            "stand in the file."
-        ),
-    ]
-    tables: Annotated[
-        tuple[
-            Annotated[
-                str,
-                Meta(
-                    pattern=r"^[^.\x00-\x1f]{1,63}(\.[^.\x00-\x1f]{1,63})?$",
-                    extra={"expected": "a table's name, with its schema unless that is public"},
-                ),
-            ],
-            ...,
-        ],
-        Meta(
-            description="Tables to capture. `orders` means `public.orders` and is `<source>.orders`"
-            " in SQL; `sales.orders` is `<source>.sales__orders`.",
-            min_length=1,
-        ),
-    ]
-
-    def __repr__(self) -> str:
-        return f"PostgresSource(url={redact_url(self.url)!r}, tables={self.tables!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the fields as is
-        return [("url", redact_url(self.url)), ("tables", self.tables)]
-
-
-Source = PostgresSource  # a union as kinds of source are added
-
-
-class Serve(_Value, frozen=True, kw_only=True):
-    """Addresses served. Loopback only, as long as there is no access control."""
-
-    http: Annotated[
-        str, Meta(description="`host:port` of dashboards and HTTP API; port 0 takes a free one.")
-    ] = "127.0.0.1:8321"
-    sql: Annotated[
-        str | None,
-        Meta(description="`host:port` of the SQL endpoint. Accepted, not served yet."),
-    ] = None
-
-
-class Lake(_Value, frozen=True, kw_only=True):
-    """Where the durable copy lies, in Iceberg tables that other programs read as well.
-
-    A lake in a bucket needs an Iceberg REST catalog; keys are references such as `${LAKE_KEY}`.
-    """
-
-    uri: Annotated[Text, Meta(description="A folder (`./lake`) or `s3://bucket/prefix`.")] = (
-        "./lake"
-    )
-    catalog: Annotated[
-        str, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
-    ] = ""
-    warehouse: Annotated[
-        str, Meta(description="What the catalog calls the lake's place; default: the bucket.")
-    ] = ""
-    endpoint: Annotated[
-        str, Meta(description="Address of S3-compatible storage; default: that of AWS.")
-    ] = ""
-    region: Annotated[str, Meta(description="Region of the bucket.")] = ""
-    access_key: Annotated[
-        str, Meta(description="Access key; default: what the machine's role gives.")
-    ] = ""
-    secret_key: Annotated[str, Meta(description="Secret of the access key.")] = ""
-    commit_seconds: Annotated[
-        float, Meta(description="What was taken in is durable after about this long.", ge=1)
-    ] = 30.0
-    commit_megabytes: Annotated[
-        float, Meta(description="Or sooner, once so much was logged.", ge=1)
-    ] = 64.0
-    history_days: Annotated[
-        dict[Text, Annotated[int, Meta(ge=1)]],
-        Meta(
-            description="How many days of history to keep of a table, by its name in SQL "
-            "(`shop.orders`); default: all. What still stands is always kept."
-        ),
-    ] = {}
-    publish: Annotated[
-        tuple[Text, ...] | None,
-        Meta(
-            description="Tables and models that the lake shows as they stand, by name in SQL; "
-            "default: every model."
-        ),
-    ] = None
-    publish_by_month: Annotated[
-        dict[Text, Text],
-        Meta(
-            description="Of what is published, the time column by whose month it is parted: only "
-            "months in which something changed are written again. A model of metrics is parted by "
-            "their time by itself."
-        ),
-    ] = {}
-    publish_minutes: Annotated[
-        float, Meta(description="How often what is published is brought up to date.", ge=0.1)
-    ] = 15.0
-
-    def __repr__(self) -> str:
-        return f"Lake(uri={self.uri!r}, catalog={self.catalog!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the keys
-        return [("uri", self.uri), ("catalog", self.catalog)]
-
-
-class Settings(_Value, frozen=True, kw_only=True):
-    """The project as a whole: its name, its clock, where data comes from and where it is served."""
-
-    name: Annotated[Text, Meta(description="Name of the project, as people see it.")]
-    sources: Annotated[
-        dict[Name, Source],
-        Meta(
-            description="Where changes come from. A source's name is the schema of its tables "
-            "in SQL.",
-            min_length=1,
-        ),
-    ]
-    time: Annotated[BusinessTime, Meta(description="The clock of the business.")] = BusinessTime()
-    serve: Annotated[Serve, Meta(description="Addresses served.")] = Serve()
-    lake: Annotated[
-        Lake | None,
-        Meta(description="Where the durable copy lies; `null`: there is none."),
-    ] = Lake()
-
+from upwell.project.settings import Settings
+from upwell.project.value import Name, Period, Span, Text, Value
 
 # ── models/**/*.sql ──────────────────────────────────────────────────────────────────────────────
 
 
-class Model(_Value, frozen=True, kw_only=True):
+class Model(Value, frozen=True, kw_only=True):
     """One SELECT. ``key`` and ``owner`` come from the leading comment, as does ``description``.
 
     ``sql`` is the text of the file up to a closing semicolon, leading comment included, so that
@@ -222,7 +38,7 @@ class Model(_Value, frozen=True, kw_only=True):
 # ── metrics/*.yaml ───────────────────────────────────────────────────────────────────────────────
 
 
-class Defaults(_Value, frozen=True, kw_only=True):
+class Defaults(Value, frozen=True, kw_only=True):
     """What holds for all measures of a semantic model."""
 
     agg_time_dimension: Annotated[
@@ -230,7 +46,7 @@ class Defaults(_Value, frozen=True, kw_only=True):
     ]
 
 
-class Entity(_Value, frozen=True, kw_only=True):
+class Entity(Value, frozen=True, kw_only=True):
     """A thing the rows are about. Kept for MetricFlow; not used in calculation yet."""
 
     name: Annotated[Name, Meta(description="Name of the entity.")]
@@ -247,7 +63,7 @@ class Entity(_Value, frozen=True, kw_only=True):
 Granularity = Literal["second", "minute", "hour", "day", "week", "month"]
 
 
-class DimensionTypeParams(_Value, frozen=True, kw_only=True):
+class DimensionTypeParams(Value, frozen=True, kw_only=True):
     """What only a time dimension has."""
 
     time_granularity: Annotated[
@@ -256,7 +72,7 @@ class DimensionTypeParams(_Value, frozen=True, kw_only=True):
     ] = "day"
 
 
-class Dimension(_Value, frozen=True, kw_only=True):
+class Dimension(Value, frozen=True, kw_only=True):
     """Something to group and filter by."""
 
     name: Annotated[Name, Meta(description="Name, unique in its semantic model.")]
@@ -278,7 +94,7 @@ class Dimension(_Value, frozen=True, kw_only=True):
         return (self.type_params or DimensionTypeParams()).time_granularity
 
 
-class Measure(_Value, frozen=True, kw_only=True):
+class Measure(Value, frozen=True, kw_only=True):
     """An aggregate over the model's rows that metrics build on."""
 
     name: Annotated[Name, Meta(description="Name, unique in the project.")]
@@ -291,7 +107,7 @@ class Measure(_Value, frozen=True, kw_only=True):
     description: Annotated[str, Meta(description="What it is, for readers.")] = ""
 
 
-class SemanticModel(_Value, frozen=True, kw_only=True):
+class SemanticModel(Value, frozen=True, kw_only=True):
     """What the columns of a model mean: measures to aggregate, dimensions to group by."""
 
     name: Annotated[Name, Meta(description="Name, unique in the project.")]
@@ -305,20 +121,20 @@ class SemanticModel(_Value, frozen=True, kw_only=True):
     description: Annotated[str, Meta(description="What it is, for readers.")] = ""
 
 
-class SimpleParams(_Value, frozen=True, kw_only=True):
+class SimpleParams(Value, frozen=True, kw_only=True):
     """What a simple metric is made of."""
 
     measure: Annotated[Name, Meta(description="The measure it shows.")]
 
 
-class RatioParams(_Value, frozen=True, kw_only=True):
+class RatioParams(Value, frozen=True, kw_only=True):
     """What a ratio is made of: two simple metrics."""
 
     numerator: Annotated[Name, Meta(description="The simple metric that is divided.")]
     denominator: Annotated[Name, Meta(description="The simple metric that divides.")]
 
 
-class MetricMeta(_Value, frozen=True, kw_only=True):
+class MetricMeta(Value, frozen=True, kw_only=True):
     """How a metric's values are written."""
 
     format: Annotated[
@@ -336,7 +152,7 @@ class MetricMeta(_Value, frozen=True, kw_only=True):
     ] = None
 
 
-class _Metric(_Value, frozen=True, kw_only=True):
+class _Metric(Value, frozen=True, kw_only=True):
     name: Annotated[Name, Meta(description="Name, unique in the project.")]
     label: Annotated[Text, Meta(description="Name as people see it.")]
     description: Annotated[str, Meta(description="Definition, shown with the metric.")] = ""
@@ -358,7 +174,7 @@ class RatioMetric(_Metric, frozen=True, kw_only=True, tag="ratio", tag_field="ty
 Metric = SimpleMetric | RatioMetric
 
 
-class MetricsFile(_Value, frozen=True, kw_only=True):
+class MetricsFile(Value, frozen=True, kw_only=True):
     """Semantic models and metrics; a project's metrics files are read as one."""
 
     semantic_models: Annotated[
@@ -372,7 +188,7 @@ class MetricsFile(_Value, frozen=True, kw_only=True):
 Grain = Literal["hour", "day", "week", "month"]
 
 
-class PeriodChoice(_Value, frozen=True, kw_only=True):
+class PeriodChoice(Value, frozen=True, kw_only=True):
     """The spans of time a viewer can look at."""
 
     default: Annotated[Period, Meta(description="The period shown at first.")]
@@ -388,7 +204,7 @@ class PeriodChoice(_Value, frozen=True, kw_only=True):
     ]
 
 
-class Tile(_Value, frozen=True, kw_only=True):
+class Tile(Value, frozen=True, kw_only=True):
     """A number (metric alone), ranked bars (`by`), or a timeline (`over: time`)."""
 
     metric: Annotated[Name, Meta(description="The metric shown.")]
@@ -409,11 +225,11 @@ class Tile(_Value, frozen=True, kw_only=True):
             "a day up to `3m`, a month beyond; never finer than the `time_granularity`. With more "
             "than 1,500 points the next coarser grain is taken."
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     title: Annotated[str | None, Meta(description="Heading; default: the metric's label.")] = None
 
 
-class Dashboard(_Value, frozen=True, kw_only=True):
+class Dashboard(Value, frozen=True, kw_only=True):
     """One page of live tiles. The file's name is the dashboard's."""
 
     title: Annotated[Text, Meta(description="Heading of the page.")]
@@ -440,7 +256,7 @@ class Dashboard(_Value, frozen=True, kw_only=True):
 # ── requirements/*.yaml ──────────────────────────────────────────────────────────────────────────
 
 
-class Requirement(_Value, frozen=True, kw_only=True):
+class Requirement(Value, frozen=True, kw_only=True):
     """One thing a stakeholder needs, measured where it can be."""
 
     id: Annotated[
@@ -478,7 +294,7 @@ class Requirement(_Value, frozen=True, kw_only=True):
     ] = None
 
 
-class RequirementsFile(_Value, frozen=True, kw_only=True):
+class RequirementsFile(Value, frozen=True, kw_only=True):
     """What one stakeholder needs, and the decision it serves."""
 
     stakeholder: Annotated[Text, Meta(description="Who needs it.")]
@@ -491,7 +307,7 @@ class RequirementsFile(_Value, frozen=True, kw_only=True):
 # ── the whole ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Project(_Value, frozen=True, kw_only=True):
+class Project(Value, frozen=True, kw_only=True):
     """A project folder, read and checked file by file and against itself.
 
     Dashboards and requirement files are keyed by file name without ending; metrics, models and

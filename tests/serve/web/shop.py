@@ -16,7 +16,8 @@ import yaml
 
 from upwell.core.batch import WEIGHT
 from upwell.core.schema import Column, TableSchema
-from upwell.project.values import Dashboard, MetricsFile, Project, Settings
+from upwell.project.settings import Settings
+from upwell.project.values import Dashboard, MetricsFile, Project
 
 METRICS = """
 semantic_models:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upwell.core.errors import UsageError
-from upwell.project.values import BusinessTime, Grain, Weekday
+from upwell.project.settings import BusinessTime, Weekday
+from upwell.project.values import Grain
 from upwell.serve.web.calendar import (
     HOUR_US,
     NO_BUCKET,

@@ -24,7 +24,8 @@ import numpy as np
 
 from upwell.core.errors import UsageError
 from upwell.core.protocols import Int64s
-from upwell.project.values import BusinessTime, Grain, Weekday
+from upwell.project.settings import BusinessTime, Weekday
+from upwell.project.values import Grain
 from upwell.serve.web.period import GRAINS, Period
 
 SECOND_US = 1_000_000

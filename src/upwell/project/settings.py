@@ -1,0 +1,163 @@
+"""What ``upwell.yaml`` says: the project's name and clock, its sources, its lake, its addresses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from upwell.project.url import redact_url
+from upwell.project.value import Name, Text, Value
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class BusinessTime(Value, frozen=True, kw_only=True):
+    """The clock of the business: when a day and a week begin, and where."""
+
+    zone: Annotated[
+        str, Meta(description="IANA time zone in which days are counted, e.g. `Europe/London`.")
+    ] = "UTC"
+    day_starts: Annotated[
+        str,
+        Meta(
+            description="Time of day at which a business day begins.",
+            pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+            extra={"expected": "a time of day such as 06:00"},
+        ),
+    ] = "00:00"
+    week_starts: Annotated[Weekday, Meta(description="First day of the business week.")] = "monday"
+
+
+class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field="type"):
+    """A PostgreSQL database, followed by logical replication."""
+
+    url: Annotated[
+        Text,
+        Meta(
+            description="`postgresql://user:password@host:port/database`. `${NAME}` and "
+            "`${NAME:-default}` are filled in from the environment, so that a password need not "
+            "stand in the file."
+        ),
+    ]
+    tables: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Meta(
+                    pattern=r"^[^.\x00-\x1f]{1,63}(\.[^.\x00-\x1f]{1,63})?$",
+                    extra={"expected": "a table's name, with its schema unless that is public"},
+                ),
+            ],
+            ...,
+        ],
+        Meta(
+            description="Tables to capture. `orders` means `public.orders` and is `<source>.orders`"
+            " in SQL; `sales.orders` is `<source>.sales__orders`.",
+            min_length=1,
+        ),
+    ]
+
+    def __repr__(self) -> str:
+        return f"PostgresSource(url={redact_url(self.url)!r}, tables={self.tables!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the fields as is
+        return [("url", redact_url(self.url)), ("tables", self.tables)]
+
+
+Source = PostgresSource  # a union as kinds of source are added
+
+
+class Serve(Value, frozen=True, kw_only=True):
+    """Addresses served. Loopback only, as long as there is no access control."""
+
+    http: Annotated[
+        str, Meta(description="`host:port` of dashboards and HTTP API; port 0 takes a free one.")
+    ] = "127.0.0.1:8321"
+    sql: Annotated[
+        str | None,
+        Meta(description="`host:port` of the SQL endpoint. Accepted, not served yet."),
+    ] = None
+
+
+class Lake(Value, frozen=True, kw_only=True):
+    """Where the durable copy lies, in Iceberg tables that other programs read as well.
+
+    A lake in a bucket needs an Iceberg REST catalog; keys are references such as `${LAKE_KEY}`.
+    """
+
+    uri: Annotated[Text, Meta(description="A folder (`./lake`) or `s3://bucket/prefix`.")] = (
+        "./lake"
+    )
+    catalog: Annotated[
+        str, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
+    ] = ""
+    warehouse: Annotated[
+        str, Meta(description="What the catalog calls the lake's place; default: the bucket.")
+    ] = ""
+    endpoint: Annotated[
+        str, Meta(description="Address of S3-compatible storage; default: that of AWS.")
+    ] = ""
+    region: Annotated[str, Meta(description="Region of the bucket.")] = ""
+    access_key: Annotated[
+        str, Meta(description="Access key; default: what the machine's role gives.")
+    ] = ""
+    secret_key: Annotated[str, Meta(description="Secret of the access key.")] = ""
+    commit_seconds: Annotated[
+        float, Meta(description="What was taken in is durable after about this long.", ge=1)
+    ] = 30.0
+    commit_megabytes: Annotated[
+        float, Meta(description="Or sooner, once so much was logged.", ge=1)
+    ] = 64.0
+    history_days: Annotated[
+        dict[Text, Annotated[int, Meta(ge=1)]],
+        Meta(
+            description="How many days of history to keep of a table, by its name in SQL "
+            "(`shop.orders`); default: all. What still stands is always kept."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    publish: Annotated[
+        tuple[Text, ...] | None,
+        Meta(
+            description="Tables and models that the lake shows as they stand, by name in SQL; "
+            "default: every model."
+        ),
+    ] = None
+    publish_by_month: Annotated[
+        dict[Text, Text],
+        Meta(
+            description="Of what is published, the time column by whose month it is parted: only "
+            "months in which something changed are written again. A model of metrics is parted by "
+            "their time by itself."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    publish_minutes: Annotated[
+        float, Meta(description="How often what is published is brought up to date.", ge=0.1)
+    ] = 15.0
+
+    def __repr__(self) -> str:
+        return f"Lake(uri={self.uri!r}, catalog={self.catalog!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the keys
+        return [("uri", self.uri), ("catalog", self.catalog)]
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """The project as a whole: its name, its clock, where data comes from and where it is served."""
+
+    name: Annotated[Text, Meta(description="Name of the project, as people see it.")]
+    sources: Annotated[
+        dict[Name, Source],
+        Meta(
+            description="Where changes come from. A source's name is the schema of its tables "
+            "in SQL.",
+            min_length=1,
+        ),
+    ]
+    time: Annotated[BusinessTime, Meta(description="The clock of the business.")] = BusinessTime()
+    serve: Annotated[Serve, Meta(description="Addresses served.")] = Serve()
+    lake: Annotated[
+        Lake | None,
+        Meta(description="Where the durable copy lies; `null`: there is none."),
+    ] = Lake()
