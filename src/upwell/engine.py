@@ -30,6 +30,7 @@ from upwell.core.errors import (
     UsageError,
 )
 from upwell.core.faults import reach
+from upwell.core.memory import give_back_memory
 from upwell.core.position import BEGINNING, Position
 from upwell.core.protocols import (
     Source,
@@ -62,6 +63,8 @@ IDLE_CHECKPOINT_SECONDS = 5.0
 #: A version of more changes than this is one of a flood, whose next ones are on their way.
 BULK_CHANGES = 10_000
 TRIM_SECONDS = 3600.0
+#: Free memory is given back this often.
+GIVE_BACK_SECONDS = 60.0
 #: Models that read the clock are refreshed this often while no version does it anyway.
 TICK_SECONDS = 60.0
 
@@ -129,6 +132,7 @@ class Engine:
         self._failure: UpwellError | None = None
         self._logged_bytes = 0
         self._trimmed_at = 0.0
+        self._gave_back_at = time.monotonic()
         self._busy_at = 0.0
         self._changes = 0
         self._ticked_at = time.monotonic()
@@ -406,6 +410,9 @@ class Engine:
         if self._refresher.reads_clock and now - max(self._busy_at, self._ticked_at) > TICK_SECONDS:
             self._ticked_at = now
             self._tick()
+        if now - self._gave_back_at > GIVE_BACK_SECONDS:
+            self._gave_back_at = now
+            give_back_memory()
         if now - self._trimmed_at > TRIM_SECONDS:
             self._trimmed_at = now
             with self._store.transaction() as connection:
