@@ -57,6 +57,8 @@ def split(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> 
     ``openings`` are the 16-bit words that payloads usually begin with: a hint that makes the search
     fast, without influence on the result.
     """
+    if _is_incomplete(buffer, start, filled):  # a long message comes in many pieces
+        return Frames(np.empty(0, np.int64), np.empty(0, np.int64), start, is_control=False)
     places = _candidates(buffer, start, filled, openings)
     follow = places + 1 + _lengths(buffer, places)
     breaks = np.flatnonzero(follow[:-1] != places[1:])
@@ -97,6 +99,13 @@ def control(buffer: Bytes, position: int, filled: int) -> tuple[str, bytes, int]
         return None
     payload = buffer[position + _HEADER_BYTES : end].tobytes()
     return chr(buffer[position]), payload, end
+
+
+def _is_incomplete(buffer: Bytes, start: int, filled: int) -> bool:
+    """Whether ``start`` begins a CopyData message that has not wholly arrived."""
+    if start + _HEADER_BYTES > filled or buffer[start] != _COPY_DATA:
+        return False
+    return start + 1 + _length(buffer, start) > filled
 
 
 def _candidates(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> Int64s:
