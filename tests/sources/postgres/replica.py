@@ -35,6 +35,8 @@ class Replica:
             for row, key in enumerate(_keys(whole, schema)):
                 assert key not in table
                 table[key] = whole.slice(row, 1)
+        for refused in snapshot.refusals(schema.name):
+            self.refused += refused.raw
 
     def apply(self, batch: SourceBatch) -> None:
         for change in batch.changes:
@@ -69,6 +71,15 @@ class Replica:
             row = connection.execute(checksum_sql(schema, "stored")).fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
+
+    def texts(self, table: str) -> dict[Key, tuple[str | None, ...]]:
+        """Each row by its key as people see it in DuckDB; instants in UTC."""
+        schema = self.schemas[table]
+        with connect(zone="UTC") as connection:
+            self.store(connection, table)
+            columns = ", ".join(f"CAST({quote(c.name)} AS VARCHAR)" for c in schema.columns)
+            rows = connection.execute(f"SELECT {columns} FROM stored").fetchall()
+        return dict(zip(self.rows[table], rows, strict=True))
 
     def store(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
         """The table as ``stored`` in DuckDB."""

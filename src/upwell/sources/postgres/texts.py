@@ -144,10 +144,12 @@ def _bytea(strings: pa.Array, _type: DataType) -> tuple[pa.Array, Bools]:
     if (lengths % 2).any():
         raise ValueError("a bytea with half a byte")
     data = _unhex(digits)
-    offsets = np.zeros(len(digits) + 1, np.int32)
+    is_wide = len(data) > np.iinfo(np.int32).max
+    offsets = np.zeros(len(digits) + 1, np.int64 if is_wide else np.int32)
     np.cumsum(lengths // 2, out=offsets[1:])
     buffers = [validity(present), pa.py_buffer(offsets), pa.py_buffer(data)]
-    binaries = pa.Array.from_buffers(pa.binary(), len(digits), buffers)
+    kind = pa.large_binary() if is_wide else pa.binary()
+    binaries = pa.Array.from_buffers(kind, len(digits), buffers)
     return binaries, np.zeros(len(strings), np.bool_)
 
 

@@ -1,0 +1,258 @@
+"""Every type of PostgreSQL is stored as the reference says, in snapshot and stream alike.
+
+One table has a column for each type, and a row for each sample of them. On each server it is
+copied, inserted into and updated, and so is one of the columns alone that are sent in binary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from upwell.core.protocols import SourceBatch, TableChanges
+from upwell.core.sql import quote
+from upwell.demo.server import Server
+from upwell.sources.postgres.catalog import read_catalog
+from upwell.sources.postgres.checksum import row_checksums, wal_position
+
+from .conftest import Database, emptied
+from .replica import Replica, reached
+from .type_rows import PREPARED, TYPE_ROWS, Sample, TypeRow
+
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("type_rows")]
+
+ROWS = [row for rows in TYPE_ROWS.values() for row in rows]
+REFUSING = [row for row in ROWS if row.refused]
+MOST = max(len(row.samples) for row in ROWS)
+#: How a row came, and the first of the keys of those that came so.
+WAYS = {"copied": 0, "inserted": 1000, "updated": 2000}
+
+Place = tuple[str, int]
+"""A type and the number of one of its samples."""
+
+Texts = dict[str, dict[Place, str | None]]
+"""What is stored, by the way it came."""
+
+
+@dataclass
+class Followed:
+    """What became of a table on its way."""
+
+    rows: list[TypeRow]
+    stored: dict[str, str]
+    texts: Texts
+    touched: Texts  # after an update of every row that sends nothing which lies outside it
+    unchanged: set[str]  # types of which values were not sent then
+    has_equal_checksums: bool
+
+
+@dataclass
+class Outcome:
+    """What one server showed: of all types, and of those alone that have a binary form for us."""
+
+    version: int
+    every: Followed
+    wire: Followed
+    refused: dict[str, list[str]]  # way → the texts that are kept
+    covered: set[int]
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    return {}
+
+
+@pytest.fixture
+def outcome(
+    postgres_server: Server, outcomes: dict[str, Outcome], database_names: dict[str, str]
+) -> Outcome:
+    """Made once for each server."""
+    if postgres_server.url not in outcomes:
+        with emptied(postgres_server, database_names) as database:
+            outcomes[postgres_server.url] = look_at(database)
+    return outcomes[postgres_server.url]
+
+
+def look_at(database: Database) -> Outcome:
+    database.run(PREPARED)
+    rows = rows_of(database)
+    every = follow(database, "every", rows)
+    table = read_catalog(database.connection, "shop", ["every"]).tables[0]
+    binary = {column.name for column in table.columns if column.type.has_binary}
+    wire = follow(database, "wire", [row for row in rows if row.declared in binary])
+    covered = {column.declared[0] for column in table.columns}
+    return Outcome(version_of(database), every, wire, refuse(database), covered)
+
+
+# ── one table of all types ───────────────────────────────────────────────────────────────────────
+
+
+def version_of(database: Database) -> int:
+    return database.connection.info.server_version // 10_000
+
+
+def rows_of(database: Database) -> list[TypeRow]:
+    """The types of which this server takes values."""
+    built = database.value("select setting from pg_config() where name = 'CONFIGURE'")
+    return [row for row in ROWS if "with-libxml" in str(built) or not row.needs_libxml]
+
+
+def sample_of(row: TypeRow, number: int, version: int) -> Sample | None:
+    sample = row.samples[number] if number < len(row.samples) else None
+    return sample if sample is not None and version >= sample.since else None
+
+
+def create(database: Database, table: str, rows: Sequence[TypeRow]) -> None:
+    """A table of a column for each type, whose values lie outside their row wherever they can."""
+    columns = ", ".join(f"{quote(row.declared)} {row.declared}" for row in rows)
+    database.run(f"create table {table} (id int primary key, touched int, {columns})")
+    database.run(f"alter table {table} set (toast_tuple_target = 128)")
+    movable = database.connection.execute(
+        "select attname from pg_attribute a join pg_type t on t.oid = a.atttypid "
+        "where attrelid = %s::regclass and attnum > 2 and typstorage <> 'p'",
+        [table],
+    )
+    external = ", ".join(f"alter {quote(name)} set storage external" for (name,) in movable)
+    database.run(f"alter table {table} {external}")
+
+
+def fill(database: Database, table: str, rows: Sequence[TypeRow], first: int) -> None:
+    """The nth sample of each type in the nth row; the last row has none."""
+    for number in range(MOST + 1):
+        samples = {row.declared: sample_of(row, number, version_of(database)) for row in rows}
+        given = {name: sample.sql for name, sample in samples.items() if sample is not None}
+        names = "".join(f", {quote(name)}" for name in given)
+        values = "".join(f", {each}" for each in given.values())
+        database.run(f"insert into {table} (id{names}) values ({first + number}{values})")
+
+
+def update(database: Database, table: str, rows: Sequence[TypeRow]) -> None:
+    """Rows that are empty become as those that were copied."""
+    names = ", ".join(quote(row.declared) for row in rows)
+    first = WAYS["updated"]
+    database.run(
+        f"insert into {table} (id) select {first} + n from generate_series(0, {MOST}) n; "
+        f"update {table} t set ({names}) = "
+        f"(select {names} from {table} copied where copied.id + {first} = t.id) where id >= {first}"
+    )
+
+
+def follow(database: Database, table: str, rows: list[TypeRow]) -> Followed:
+    create(database, table, rows)
+    fill(database, table, rows, WAYS["copied"])
+    replica = Replica()
+    position = database.copy(replica, table)
+    texts = {"copied": texts_of(replica, table, rows, "copied")}
+    fill(database, table, rows, WAYS["inserted"])
+    update(database, table, rows)
+    source = database.source(table)
+    stream = source.stream(position)
+    replica.follow(stream, reached(wal_position(database.url)))
+    for way in ("inserted", "updated"):
+        texts[way] = texts_of(replica, table, rows, way)
+    database.run(f"update {table} set touched = 1")
+    batches = replica.follow(stream, reached(wal_position(database.url)))
+    source.close()
+    return Followed(
+        rows,
+        stored={column.name: column.type for column in source.tables[0].columns},
+        texts=texts,
+        touched={way: texts_of(replica, table, rows, way) for way in WAYS},
+        unchanged=unchanged_in(batches),
+        has_equal_checksums=replica.checksum(f"shop.{table}")
+        == row_checksums(database.url, "shop", [table])[f"shop.{table}"],
+    )
+
+
+def texts_of(
+    replica: Replica, table: str, rows: Sequence[TypeRow], way: str
+) -> dict[Place, str | None]:
+    found = replica.texts(f"shop.{table}")
+    return {
+        (row.declared, number): found[WAYS[way] + number,][index]
+        for index, row in enumerate(rows, 2)
+        for number in range(MOST + 1)
+    }
+
+
+def unchanged_in(batches: Sequence[SourceBatch]) -> set[str]:
+    changes = [change for batch in batches for change in batch.changes]
+    return {name for each in changes if isinstance(each, TableChanges) for name in each.unchanged}
+
+
+def refuse(database: Database) -> dict[str, list[str]]:
+    """Copy, insert and update rows of one refused value each; with text columns beside and not."""
+    refused: dict[str, list[str]] = {}
+    for table, beside in (("refusing", ""), ("refusing_text", ", beside interval")):
+        columns = ", ".join(f"{quote(row.declared)} {row.declared}" for row in REFUSING)
+        database.run(f"create table {table} (id serial primary key, {columns}{beside})")
+        samples = [(row.declared, each.sql) for row in REFUSING for each in row.refused]
+        for name, value in samples:
+            database.run(f"insert into {table} ({quote(name)}) values ({value})")
+        copied, streamed = Replica(), Replica()
+        position = database.copy(copied, table)
+        assert copied.rows == {f"shop.{table}": {}}
+        refused[f"{table} copied"] = copied.refused
+        for name, value in samples:
+            database.run(f"insert into {table} ({quote(name)}) values ({value})")
+        source = database.source(table)
+        stream = source.stream(position)
+        streamed.follow(stream, reached(wal_position(database.url)))
+        refused[f"{table} inserted"] = streamed.refused
+        streamed.refused = []
+        for number, (name, value) in enumerate(samples, 1):
+            changed = f"{quote(name)} = {value}"
+            database.run(f"update {table} set {changed} where id = {number + len(samples)}")
+        streamed.follow(stream, reached(wal_position(database.url)))
+        refused[f"{table} updated"] = streamed.refused
+        source.close()
+    return refused
+
+
+# ── the rows of the reference ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.declared)
+def test_a_type_is_stored_as_the_reference_says(outcome: Outcome, row: TypeRow) -> None:
+    if row not in outcome.every.rows:
+        pytest.skip("this server takes no values of the type")
+    looks = [look for look in (outcome.every, outcome.wire) if row in look.rows]
+    for followed in looks:
+        assert followed.stored[row.declared] == row.stored
+        for number in range(MOST + 1):
+            sample = sample_of(row, number, outcome.version)
+            found = {
+                texts[way][row.declared, number]
+                for texts in (followed.texts, followed.touched)
+                for way in WAYS
+            }
+            if sample is None:
+                assert found == {None}
+            elif sample.text is not None:
+                assert found == {sample.text}, sample.sql
+            else:
+                assert len(found) == 1, sample.sql
+                assert None not in found, sample.sql
+
+
+def test_source_and_store_compute_the_same_checksum_over_all_types(outcome: Outcome) -> None:
+    assert outcome.every.has_equal_checksums
+    assert outcome.wire.has_equal_checksums
+
+
+def test_values_that_are_not_sent_because_they_did_not_change_are_of_many_types(
+    outcome: Outcome,
+) -> None:
+    assert {"text", "jsonb", "bytea", "numeric"} <= outcome.wire.unchanged
+    assert len(outcome.every.unchanged) > 30
+
+
+@pytest.mark.parametrize("table", ["refusing", "refusing_text"])
+@pytest.mark.parametrize("way", ["copied", "inserted", "updated"])
+def test_what_a_stored_type_cannot_hold_is_kept_as_the_server_prints_it(
+    outcome: Outcome, table: str, way: str
+) -> None:
+    expected = [sample.text for row in REFUSING for sample in row.refused]
+    assert sorted(outcome.refused[f"{table} {way}"]) == sorted(map(str, expected))
