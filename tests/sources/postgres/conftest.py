@@ -63,6 +63,12 @@ class Database:
         snapshot.close()
         return snapshot.position
 
+    def forget(self) -> None:
+        """Let go of what was set up here to be followed."""
+        for source in self.sources:
+            source.close()
+        self.run(_FORGET.format(slot=self.slot))
+
 
 NewDatabase = Callable[[Server], Database]
 
@@ -88,9 +94,7 @@ def emptied(server: Server, names: dict[str, str]) -> Iterator[Database]:
             database.run("drop schema if exists public, sales cascade; create schema public")
             yield database
         finally:
-            for source in database.sources:
-                source.close()
-            database.run(_FORGET.format(slot=database.slot))
+            database.forget()
 
 
 @pytest.fixture

@@ -181,6 +181,9 @@ def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellErro
     if "does not exist" in message and ("database" in message or "role" in message):
         next_step = "correct the database and role in the URL"
         return EnvironmentFault("database_or_role_unknown", said, where=where, next_step=next_step)
+    if sqlstate in ("22P05", "22021"):  # bytes that mean nothing in the database's encoding
+        next_step = "set right every text there that holds these bytes; then read the tables anew"
+        return EnvironmentFault("text_untranslatable", said, where=where, next_step=next_step)
     if sqlstate == "55P03":
         next_step = "something holds a lock on the table; try again when it is done"
         return Unavailable("source_locked", said, where=where, next_step=next_step)
