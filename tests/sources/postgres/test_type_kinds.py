@@ -89,7 +89,7 @@ def test_an_array_of_any_type_is_stored_as_it_is_printed(database: Database) -> 
 def test_a_row_of_any_relation_of_the_server_is_stored_as_it_is_printed(
     database: Database,
 ) -> None:
-    relations = dict(
+    relations: dict[str, bool] = dict(
         database.connection.execute(
             "select relname, relkind = 'r' from pg_class c "
             "where relnamespace = 'pg_catalog'::regnamespace and reltype <> 0 and not exists "

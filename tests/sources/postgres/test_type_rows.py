@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import LiteralString
 
 import pytest
 
 from upwell.core.protocols import SourceBatch, TableChanges
-from upwell.core.sql import quote
+from upwell.core.sql import connect, quote
 from upwell.demo.server import Server
 from upwell.sources.postgres.catalog import read_catalog
 from upwell.sources.postgres.checksum import row_checksums, wal_position
 
 from .conftest import Database, emptied
 from .replica import Replica, reached
+from .type_page import type_page
 from .type_rows import PREPARED, TYPE_ROWS, Sample, TypeRow
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("type_rows")]
@@ -256,6 +258,23 @@ def test_a_type_is_stored_as_the_reference_says(outcome: Outcome, row: TypeRow) 
 def test_the_reference_has_a_row_for_every_type_of_the_server(outcome: Outcome) -> None:
     """All that are neither arrays nor whole rows of a relation; those are below."""
     assert [name for oid, name in outcome.types.items() if oid not in outcome.covered] == []
+
+
+def test_times_kept_as_text_can_be_cast_in_a_model() -> None:
+    with connect(zone="UTC") as connection:
+        for declared, to, beyond in (("interval", "INTERVAL", 3), ("time", "TIME", 0)):
+            row = next(row for row in ROWS if row.declared == declared)
+            texts = [sample.text for sample in row.samples]
+            cast = f"SELECT TRY_CAST(unnest(?::VARCHAR[]) AS {to}) IS NULL"
+            found = connection.execute(cast, [texts]).fetchall()
+            assert [is_beyond for (is_beyond,) in found].count(True) == beyond
+
+
+def test_the_committed_page_is_current() -> None:
+    page = Path(__file__).parents[3] / "docs/reference/types.md"
+    assert page.read_text(encoding="utf-8") == type_page(), (
+        "run `make docs`, or python -m tests.sources.postgres.type_page docs/reference"
+    )
 
 
 def test_source_and_store_compute_the_same_checksum_over_all_types(outcome: Outcome) -> None:
