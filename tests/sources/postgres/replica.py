@@ -17,6 +17,8 @@ from upwell.sources.postgres.checksum import Checksum, checksum_sql
 from upwell.sources.postgres.snapshot import PostgresSnapshot
 
 Key = tuple[object, ...]
+Row = tuple[str | None, ...]
+"""A row's values as people see them."""
 
 
 class Replica:
@@ -72,7 +74,7 @@ class Replica:
         assert row is not None
         return int(row[0]), int(row[1])
 
-    def texts(self, table: str) -> dict[Key, tuple[str | None, ...]]:
+    def texts(self, table: str) -> dict[Key, Row]:
         """Each row by its key as people see it in DuckDB; instants in UTC."""
         schema = self.schemas[table]
         with connect(zone="UTC") as connection:

@@ -12,13 +12,11 @@ from upwell.sources.postgres.checksum import row_checksums, wal_position
 from upwell.sources.postgres.session import session
 
 from .conftest import Database
-from .replica import Replica, reached
+from .replica import Replica, Row, reached
 from .test_type_rows import rows_of, sample_of, version_of
 from .type_rows import PREPARED
 
 pytestmark = pytest.mark.postgres
-
-Row = tuple[str | None, ...]
 
 
 def both_ways(database: Database, table: str, columns: Sequence[str]) -> tuple[Row, Row]:

@@ -11,16 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import LiteralString
 
+import pyarrow as pa
 import pytest
 
 from upwell.core.protocols import SourceBatch, TableChanges
+from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, quote
 from upwell.demo.server import Server
+from upwell.ingest import tables
+from upwell.ingest.apply import Ingest
 from upwell.sources.postgres.catalog import read_catalog
 from upwell.sources.postgres.checksum import row_checksums, wal_position
+from upwell.store import ledger
+from upwell.testing import changed_rows, one_transaction
 
 from .conftest import Database, emptied
-from .replica import Replica, reached
+from .replica import Key, Replica, Row, reached
 from .type_page import type_page
 from .type_rows import PREPARED, TYPE_ROWS, Sample, TypeRow
 
@@ -49,6 +55,7 @@ class Followed:
     touched: Texts  # after an update of every row that sends nothing which lies outside it
     unchanged: set[str]  # types of which values were not sent then
     has_equal_checksums: bool
+    is_ingested_alike: bool  # into the hot store
 
 
 @dataclass
@@ -63,20 +70,14 @@ class Outcome:
     covered: set[int]
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcome]:
-    return {}
-
-
-@pytest.fixture
-def outcome(
-    postgres_server: Server, outcomes: dict[str, Outcome], database_names: dict[str, str]
-) -> Outcome:
+@pytest.fixture(
+    scope="module", params=["postgres", "postgres_15"], ids=["embedded-18", "debian-15"]
+)
+def outcome(request: pytest.FixtureRequest, database_names: dict[str, str]) -> Outcome:
     """Made once for each server."""
-    if postgres_server.url not in outcomes:
-        with emptied(postgres_server, database_names) as database:
-            outcomes[postgres_server.url] = look_at(database)
-    return outcomes[postgres_server.url]
+    server: Server = request.getfixturevalue(request.param)
+    with emptied(server, database_names) as database:
+        return look_at(database)
 
 
 def look_at(database: Database) -> Outcome:
@@ -164,25 +165,50 @@ def follow(database: Database, table: str, rows: list[TypeRow]) -> Followed:
     replica = Replica()
     position = database.copy(replica, table)
     texts = {"copied": texts_of(replica, table, rows, "copied")}
+    copied = changed_rows(
+        replica.schemas[f"shop.{table}"], pa.concat_tables(replica.rows[f"shop.{table}"].values())
+    )
     fill(database, table, rows, WAYS["inserted"])
     update(database, table, rows)
     source = database.source(table)
     stream = source.stream(position)
-    replica.follow(stream, reached(wal_position(database.url)))
+    batches = replica.follow(stream, reached(wal_position(database.url)))
     for way in ("inserted", "updated"):
         texts[way] = texts_of(replica, table, rows, way)
     database.run(f"update {table} set touched = 1")
-    batches = replica.follow(stream, reached(wal_position(database.url)))
+    touching = replica.follow(stream, reached(wal_position(database.url)))
     source.close()
+    in_order = [one_transaction("0", copied, committed_at_us=0), *batches, *touching]
     return Followed(
         {row.declared: row for row in rows},
         stored={column.name: column.type for column in source.tables[0].columns},
         texts=texts,
         touched={way: texts_of(replica, table, rows, way) for way in WAYS},
-        unchanged=unchanged_in(batches),
+        unchanged=unchanged_in(touching),
         has_equal_checksums=replica.checksum(f"shop.{table}")
         == row_checksums(database.url, "shop", [table])[f"shop.{table}"],
+        is_ingested_alike=ingested(copied.schema, in_order) == replica.texts(f"shop.{table}"),
     )
+
+
+def ingested(schema: TableSchema, batches: Sequence[SourceBatch]) -> dict[Key, Row]:
+    """The table as the hot store has it after these batches, and as its log says; as texts."""
+    columns = ", ".join(f"CAST({quote(column.name)} AS VARCHAR)" for column in schema.columns)
+    with connect(zone="UTC") as connection:
+        ledger.prepare(connection)
+        tables.create(connection, schema)
+        ingest = Ingest(connection, {schema.name: schema})
+        for version, batch in enumerate(batches, 1):
+            ingest.apply(batch, version)
+        current, log = (
+            connection.execute(statement).fetchall()
+            for statement in (
+                f"SELECT {columns} FROM {schema.name}",
+                f"SELECT {columns} FROM {schema.name}__log GROUP BY ALL HAVING sum(_weight) <> 0",
+            )
+        )
+    assert sorted(current, key=str) == sorted(log, key=str)
+    return {(int(row[0]),): row for row in current}
 
 
 def texts_of(
@@ -280,6 +306,11 @@ def test_the_committed_page_is_current() -> None:
 def test_source_and_store_compute_the_same_checksum_over_all_types(outcome: Outcome) -> None:
     assert outcome.every.has_equal_checksums
     assert outcome.wire.has_equal_checksums
+
+
+def test_the_hot_store_takes_all_types_in_as_they_come(outcome: Outcome) -> None:
+    assert outcome.every.is_ingested_alike
+    assert outcome.wire.is_ingested_alike
 
 
 def test_values_that_are_not_sent_because_they_did_not_change_are_of_many_types(
