@@ -60,10 +60,11 @@ class Followed:
 
 @dataclass
 class Outcome:
-    """What one server showed: of all types, and of those alone that have a binary form for us."""
+    """What one server showed: of all types, twice, and of those that have a binary form for us."""
 
     version: int
     every: Followed
+    full: Followed  # under REPLICA IDENTITY FULL
     wire: Followed
     refused: dict[str, list[str]]  # way → the texts that are kept
     types: dict[int, str]  # that a column can have, by OID
@@ -86,10 +87,12 @@ def look_at(database: Database) -> Outcome:
     every = follow(database, "every", rows)
     table = read_catalog(database.connection, "shop", ["every"]).tables[0]
     binary = {column.name for column in table.columns if column.type.has_binary}
+    full = follow(database, "whole", rows, identity="full")
     wire = follow(database, "wire", [row for row in rows if row.declared in binary])
     return Outcome(
         version_of(database),
         every,
+        full,
         wire,
         refused=refuse(database),
         types=dict(database.connection.execute(TYPES).fetchall()),
@@ -159,8 +162,11 @@ def update(database: Database, table: str, rows: Sequence[TypeRow]) -> None:
     )
 
 
-def follow(database: Database, table: str, rows: list[TypeRow]) -> Followed:
+def follow(
+    database: Database, table: str, rows: list[TypeRow], *, identity: str = "default"
+) -> Followed:
     create(database, table, rows)
+    database.run(f"alter table {table} replica identity {identity}")
     fill(database, table, rows, WAYS["copied"])
     replica = Replica()
     position = database.copy(replica, table)
@@ -261,7 +267,7 @@ def refuse(database: Database) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.declared)
 def test_a_type_is_stored_as_the_reference_says(outcome: Outcome, row: TypeRow) -> None:
-    for followed in (outcome.every, outcome.wire):
+    for followed in (outcome.every, outcome.full, outcome.wire):
         if row.declared not in followed.rows:
             continue
         assert followed.stored[row.declared] == row.stored
@@ -304,13 +310,13 @@ def test_the_committed_page_is_current() -> None:
 
 
 def test_source_and_store_compute_the_same_checksum_over_all_types(outcome: Outcome) -> None:
-    assert outcome.every.has_equal_checksums
-    assert outcome.wire.has_equal_checksums
+    for followed in (outcome.every, outcome.full, outcome.wire):
+        assert followed.has_equal_checksums
 
 
 def test_the_hot_store_takes_all_types_in_as_they_come(outcome: Outcome) -> None:
-    assert outcome.every.is_ingested_alike
-    assert outcome.wire.is_ingested_alike
+    for followed in (outcome.every, outcome.full, outcome.wire):
+        assert followed.is_ingested_alike
 
 
 def test_values_that_are_not_sent_because_they_did_not_change_are_of_many_types(
@@ -318,6 +324,7 @@ def test_values_that_are_not_sent_because_they_did_not_change_are_of_many_types(
 ) -> None:
     assert {"text", "jsonb", "bytea", "numeric"} <= outcome.wire.unchanged
     assert len(outcome.every.unchanged) > 30
+    assert outcome.full.unchanged == set()  # they stand in the old row
 
 
 @pytest.mark.parametrize("table", ["refusing", "refusing_text"])
