@@ -89,7 +89,7 @@ class Replica:
         columns = ", ".join(f"{quote(c.name)} {c.type}" for c in schema.columns)
         connection.execute(f"CREATE TABLE stored ({columns})")
         if self.rows[table]:
-            incoming = pa.concat_tables(self.rows[table].values())
+            incoming = pa.concat_tables(self.rows[table].values()).combine_chunks()
             connection.register("incoming", incoming)
             connection.execute("INSERT INTO stored SELECT * FROM incoming")
 

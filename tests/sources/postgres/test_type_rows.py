@@ -170,7 +170,7 @@ def follow(
     fill(database, table, rows, WAYS["copied"])
     replica = Replica()
     position = database.copy(replica, table)
-    texts = {"copied": texts_of(replica, table, rows, "copied")}
+    texts = texts_of(replica, table, rows, "copied")
     copied = changed_rows(
         replica.schemas[f"shop.{table}"], pa.concat_tables(replica.rows[f"shop.{table}"].values())
     )
@@ -179,8 +179,7 @@ def follow(
     source = database.source(table)
     stream = source.stream(position)
     batches = replica.follow(stream, reached(wal_position(database.url)))
-    for way in ("inserted", "updated"):
-        texts[way] = texts_of(replica, table, rows, way)
+    texts |= texts_of(replica, table, rows, "inserted", "updated")
     database.run(f"update {table} set touched = 1")
     touching = replica.follow(stream, reached(wal_position(database.url)))
     source.close()
@@ -189,7 +188,7 @@ def follow(
         {row.declared: row for row in rows},
         stored={column.name: column.type for column in source.tables[0].columns},
         texts=texts,
-        touched={way: texts_of(replica, table, rows, way) for way in WAYS},
+        touched=texts_of(replica, table, rows, *WAYS),
         unchanged=unchanged_in(touching),
         has_equal_checksums=replica.checksum(f"shop.{table}")
         == row_checksums(database.url, "shop", [table])[f"shop.{table}"],
@@ -217,14 +216,16 @@ def ingested(schema: TableSchema, batches: Sequence[SourceBatch]) -> dict[Key, R
     return {(int(row[0]),): row for row in current}
 
 
-def texts_of(
-    replica: Replica, table: str, rows: Sequence[TypeRow], way: str
-) -> dict[Place, str | None]:
+def texts_of(replica: Replica, table: str, rows: Sequence[TypeRow], *ways: str) -> Texts:
+    """What is stored now of the rows that came in these ways."""
     found = replica.texts(f"shop.{table}")
     return {
-        (row.declared, number): found[WAYS[way] + number,][index]
-        for index, row in enumerate(rows, 2)
-        for number in range(MOST + 1)
+        way: {
+            (row.declared, number): found[WAYS[way] + number,][index]
+            for index, row in enumerate(rows, 2)
+            for number in range(MOST + 1)
+        }
+        for way in ways
     }
 
 
