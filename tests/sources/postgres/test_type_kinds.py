@@ -13,7 +13,7 @@ from upwell.sources.postgres.session import session
 
 from .conftest import Database
 from .replica import Replica, Row, reached
-from .test_type_rows import rows_of, sample_of, version_of
+from .test_type_rows import sample_of, taken_rows, version_of
 from .type_rows import PREPARED
 
 pytestmark = pytest.mark.postgres
@@ -50,7 +50,7 @@ def printed(database: Database, table: str, columns: Sequence[str]) -> Row:
 def test_an_array_of_any_type_is_stored_as_it_is_printed(database: Database) -> None:
     database.run(PREPARED)
     version = version_of(database)
-    names = [row.declared for row in rows_of(database)]
+    names = [row.declared for row in taken_rows(database)]
     elements = {
         name
         for (name,) in database.connection.execute(
@@ -65,7 +65,7 @@ def test_an_array_of_any_type_is_stored_as_it_is_printed(database: Database) -> 
             for number in range(len(row.samples))
             if (sample := sample_of(row, number, version)) is not None
         ]
-        for row in rows_of(database)
+        for row in taken_rows(database)
         if row.declared in elements
     }
     columns = ", ".join(f"{quote(name)} {name}[]" for name in rows)

@@ -14,15 +14,19 @@ from typing import LiteralString
 import pyarrow as pa
 import pytest
 
+from tests.lake_shop import PROJECT, LakeShop, rows_of
+from upwell.core.position import Position
 from upwell.core.protocols import SourceBatch, TableChanges
 from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, quote
 from upwell.demo.server import Server
 from upwell.ingest import tables
 from upwell.ingest.apply import Ingest
+from upwell.rebuild import rebuild
 from upwell.sources.postgres.catalog import read_catalog
 from upwell.sources.postgres.checksum import row_checksums, wal_position
 from upwell.store import ledger
+from upwell.store.lake.writer import LakeWriter, read_mark
 from upwell.testing import changed_rows, one_transaction
 
 from .conftest import Database, emptied
@@ -56,6 +60,7 @@ class Followed:
     unchanged: set[str]  # types of which values were not sent then
     has_equal_checksums: bool
     is_ingested_alike: bool  # into the hot store
+    copied: TableChanges  # what was copied, as inserts
 
 
 @dataclass
@@ -83,7 +88,7 @@ def outcome(request: pytest.FixtureRequest, database_names: dict[str, str]) -> O
 
 def look_at(database: Database) -> Outcome:
     database.run(PREPARED)
-    rows = rows_of(database)
+    rows = taken_rows(database)
     every = follow(database, "every", rows)
     table = read_catalog(database.connection, "shop", ["every"]).tables[0]
     binary = {column.name for column in table.columns if column.type.has_binary}
@@ -115,7 +120,7 @@ def version_of(database: Database) -> int:
     return database.connection.info.server_version // 10_000
 
 
-def rows_of(database: Database) -> list[TypeRow]:
+def taken_rows(database: Database) -> list[TypeRow]:
     """The types, with samples of those of which this server takes values."""
     built = database.value("select setting from pg_config() where name = 'CONFIGURE'")
     is_lacking = "with-libxml" not in str(built)
@@ -193,6 +198,7 @@ def follow(
         has_equal_checksums=replica.checksum(f"shop.{table}")
         == row_checksums(database.url, "shop", [table])[f"shop.{table}"],
         is_ingested_alike=ingested(copied.schema, in_order) == replica.texts(f"shop.{table}"),
+        copied=copied,
     )
 
 
@@ -318,6 +324,23 @@ def test_source_and_store_compute_the_same_checksum_over_all_types(outcome: Outc
 def test_the_hot_store_takes_all_types_in_as_they_come(outcome: Outcome) -> None:
     for followed in (outcome.every, outcome.full, outcome.wire):
         assert followed.is_ingested_alike
+
+
+def test_the_lake_gives_all_types_back_as_they_were(outcome: Outcome, tmp_path: Path) -> None:
+    copied = outcome.every.copied
+    shop = LakeShop(tmp_path, (copied.schema,))
+    position = Position("00000001")
+    with shop.store.transaction() as connection:
+        batch = one_transaction(position, copied, committed_at_us=0)
+        Ingest(connection, {copied.table: copied.schema}).apply(batch, 1)
+        progress = ledger.SourceProgress(position, 1, 1, copied.rows.num_rows)
+        ledger.append(connection, 1, 1, {PROJECT: progress})
+    shop.flush(LakeWriter(shop.open_lake(), PROJECT))
+    again, lake = shop.open_store("again.duckdb"), shop.open_lake()
+    rebuild(again, lake, read_mark(lake), lambda _event, **_facts: None)
+    found = rows_of(again.writer, copied.table)
+    assert found == rows_of(shop.store.writer, copied.table)
+    assert len(found) == MOST + 1
 
 
 def test_values_that_are_not_sent_because_they_did_not_change_are_of_many_types(

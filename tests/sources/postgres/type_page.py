@@ -29,7 +29,8 @@ text that stands here. Source and store then agree on a checksum over all of it.
   goes to quarantine (`upwell.quarantine`), with the reason and the value as the server prints it.
 - Generated columns are left out: the log does not carry them. Identity columns and defaults are
   values like others.
-- In the lake, DECIMAL, numbers, dates and times are Iceberg's; UUID is text.
+- The lake gives back the same values; DECIMAL, numbers, dates and times are Iceberg's own there,
+  UUID is text.
 """
 
 _SETTINGS = """\
