@@ -50,6 +50,7 @@ bench: $(DEV_STAMP) ## benchmarks; results go to benchmarks/results
 
 docs: $(DEV_STAMP) ## write the generated reference anew
 	$(BIN)/python -m upwell.project.reference docs/reference
+	$(BIN)/python -m tests.sources.postgres.type_page docs/reference
 
 requirements: pyproject.toml ## pin dependencies anew (needs uv)
 	uv lock --quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -13,6 +14,8 @@ from psycopg import sql
 from upwell.core.position import Position
 from upwell.demo.server import Server
 from upwell.sources.postgres import PostgresSource
+
+from .replica import Replica
 
 
 @dataclass
@@ -48,12 +51,23 @@ class Database:
 
     def start(self, *tables: str) -> Position:
         """Read the tables away: a position from which to stream."""
-        snapshot = self.source(*tables).snapshot()
-        for table in self.sources[-1].tables:
-            list(snapshot.read(table.name))
+        return self.copy(Replica(), *tables)
+
+    def copy(self, replica: Replica, *tables: str) -> Position:
+        """Read the tables into ``replica``: a position from which to stream."""
+        source = self.source(*tables)
+        snapshot = source.snapshot()
+        for table in source.tables:
+            replica.load(snapshot, table)
         snapshot.keep()
         snapshot.close()
         return snapshot.position
+
+    def forget(self) -> None:
+        """Let go of what was set up here to be followed."""
+        for source in self.sources:
+            source.close()
+        self.run(_FORGET.format(slot=self.slot))
 
 
 NewDatabase = Callable[[Server], Database]
@@ -65,28 +79,29 @@ def database_names() -> dict[str, str]:
     return {}
 
 
+@contextmanager
+def emptied(server: Server, names: dict[str, str]) -> Iterator[Database]:
+    """The session's database on ``server``, with nothing in it; its slots go away behind it."""
+    if server.url not in names:
+        names[server.url] = f"capture_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(server.url, autocommit=True) as admin:
+            made_name = sql.Identifier(names[server.url])
+            admin.execute(sql.SQL("create database {}").format(made_name))
+    name = names[server.url]
+    with _connected(server.url_of(name)) as connection:
+        database = Database(server, name, connection)
+        try:
+            database.run("drop schema if exists public, sales cascade; create schema public")
+            yield database
+        finally:
+            database.forget()
+
+
 @pytest.fixture
 def new_database(database_names: dict[str, str]) -> Iterator[NewDatabase]:
     """Gives databases that are empty before the test, and whose slots go away after it."""
-    made: list[Database] = []
-
-    def create(server: Server) -> Database:
-        if server.url not in database_names:
-            database_names[server.url] = f"capture_{uuid.uuid4().hex[:8]}"
-            with psycopg.connect(server.url, autocommit=True) as admin:
-                made_name = sql.Identifier(database_names[server.url])
-                admin.execute(sql.SQL("create database {}").format(made_name))
-        name = database_names[server.url]
-        made.append(Database(server, name, _connected(server.url_of(name))))
-        made[-1].run("drop schema if exists public, sales cascade; create schema public")
-        return made[-1]
-
-    yield create
-    for database in made:
-        for source in database.sources:
-            source.close()
-        database.run(_FORGET.format(slot=database.slot))
-        database.connection.close()
+    with ExitStack() as made:
+        yield lambda server: made.enter_context(emptied(server, database_names))
 
 
 def _connected(url: str) -> psycopg.Connection:

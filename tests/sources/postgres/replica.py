@@ -17,6 +17,8 @@ from upwell.sources.postgres.checksum import Checksum, checksum_sql
 from upwell.sources.postgres.snapshot import PostgresSnapshot
 
 Key = tuple[object, ...]
+Row = tuple[str | None, ...]
+"""A row's values as people see them."""
 
 
 class Replica:
@@ -35,6 +37,8 @@ class Replica:
             for row, key in enumerate(_keys(whole, schema)):
                 assert key not in table
                 table[key] = whole.slice(row, 1)
+        for refused in snapshot.refusals(schema.name):
+            self.refused += refused.raw
 
     def apply(self, batch: SourceBatch) -> None:
         for change in batch.changes:
@@ -70,13 +74,22 @@ class Replica:
         assert row is not None
         return int(row[0]), int(row[1])
 
+    def texts(self, table: str) -> dict[Key, Row]:
+        """Each row by its key as people see it in DuckDB; instants in UTC."""
+        schema = self.schemas[table]
+        with connect(zone="UTC") as connection:
+            self.store(connection, table)
+            columns = ", ".join(f"CAST({quote(c.name)} AS VARCHAR)" for c in schema.columns)
+            rows = connection.execute(f"SELECT {columns} FROM stored").fetchall()
+        return dict(zip(self.rows[table], rows, strict=True))
+
     def store(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
         """The table as ``stored`` in DuckDB."""
         schema = self.schemas[table]
         columns = ", ".join(f"{quote(c.name)} {c.type}" for c in schema.columns)
         connection.execute(f"CREATE TABLE stored ({columns})")
         if self.rows[table]:
-            incoming = pa.concat_tables(self.rows[table].values())
+            incoming = pa.concat_tables(self.rows[table].values()).combine_chunks()
             connection.register("incoming", incoming)
             connection.execute("INSERT INTO stored SELECT * FROM incoming")
 

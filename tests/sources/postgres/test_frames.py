@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -43,16 +44,19 @@ def one_by_one(data: bytes) -> tuple[list[tuple[int, int]], int, bool]:
     control=st.booleans(),
     cut=st.integers(0, 60),
     before=st.binary(max_size=5),
+    long_bytes=st.sampled_from([10, 30, 1 << 20]),
 )
 def test_columns_and_steps_find_the_same_messages(
-    contents: list[bytes], control: bool, cut: int, before: bytes
+    contents: list[bytes], control: bool, cut: int, before: bytes, long_bytes: int
 ) -> None:
+    """Whatever counts as a long message."""
     data = b"".join(b"d" + struct.pack(">I", len(each) + 4) + each for each in contents)
     data += b"N\0\0\0\4" if control else b""
     data = data[: max(0, len(data) - cut)]
     buffer = np.frombuffer(before + data + bytes(PADDING_BYTES), np.uint8)
     start = len(before)
-    found = frames.split(buffer, start, start + len(data), (OPENING,))
+    with mock.patch.object(frames, "_LONG_BYTES", long_bytes):
+        found = frames.split(buffer, start, start + len(data), (OPENING,))
     expected, position, is_control = one_by_one(data)
     assert list(zip(found.starts - start, found.ends - start, strict=True)) == expected
     assert (found.next - start, found.is_control) == (position, is_control)

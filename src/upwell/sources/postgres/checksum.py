@@ -1,10 +1,10 @@
 """Checksums of tables' contents that the source and the hot store each compute by themselves.
 
 Every value has one canonical text that both PostgreSQL and DuckDB can make of it: numbers and
-dates as integers or exact decimals, floats by their bits, times as microseconds since 1970, bytes
-in hexadecimal. A row is its values with their lengths, so that no two rows run together; its
-checksum is 60 bits of an MD5, and a table's is the sum over its rows. Nothing of the decoder takes
-part, so equal checksums prove it right.
+dates as integers or exact decimals, floats by their bits (every NaN alike), times as microseconds
+since 1970, bytes in hexadecimal. A row is its values with their lengths, so that no two rows run
+together; its checksum is 60 bits of an MD5, and a table's is the sum over its rows. Nothing of the
+decoder takes part, so equal checksums prove it right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from upwell.sources.postgres.wal import lsn_of, position_of
 
 _EPOCH_US = "trunc(extract(epoch from {0}) * 1000000)::text"
 _OR_INFINITY = "case when isfinite({0}) then {1} else {0}::text end"
-_BITS = "('x' || encode({1}({0}), 'hex'))::bit({2})::text"
+_BITS = "case when {0} = 'NaN' then 'NaN' else ('x' || encode({1}({0}), 'hex'))::bit({2})::text end"
+_BITS_IN_DUCKDB = "CASE WHEN isnan({0}) THEN 'NaN' ELSE {0}::BIT::VARCHAR END"
 
 #: Kind → canonical text in PostgreSQL; kinds not here are printed as they are.
 _IN_POSTGRES = {
@@ -42,8 +43,8 @@ _IN_POSTGRES = {
 #: Stored type → the same text in DuckDB.
 _IN_DUCKDB = {
     "BOOLEAN": "CASE WHEN {0} THEN 't' ELSE 'f' END",
-    "FLOAT": "{0}::BIT::VARCHAR",
-    "DOUBLE": "{0}::BIT::VARCHAR",
+    "FLOAT": _BITS_IN_DUCKDB,
+    "DOUBLE": _BITS_IN_DUCKDB,
     "DATE": "CASE WHEN isfinite({0}) THEN ({0} - DATE '1970-01-01')::VARCHAR ELSE {0}::VARCHAR END",
     "TIMESTAMP": "CASE WHEN isfinite({0}) THEN epoch_us({0})::VARCHAR ELSE {0}::VARCHAR END",
     "TIMESTAMPTZ": "CASE WHEN isfinite({0}) THEN epoch_us({0})::VARCHAR ELSE {0}::VARCHAR END",
@@ -104,7 +105,7 @@ def _checksum_in_postgres(table: CapturedTable) -> str:
     )
     texts = ((name, form.format(name)) for name, form in values)
     whole = " || ".join(
-        f"case when {name} is null then 'N' "
+        f"case when {name} is not distinct from null then 'N' "  # IS NULL looks into composites
         f"else octet_length(convert_to({text}, 'UTF8')) || ':' || ({text}) end"
         for name, text in texts
     )

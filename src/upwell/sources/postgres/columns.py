@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from upwell.core.protocols import Bools, Int64s, Refusal
 from upwell.sources.postgres import numerics, texts
@@ -27,6 +28,7 @@ from upwell.sources.postgres.wal import EPOCH_DAYS, EPOCH_US
 NULL, UNCHANGED, TEXT, BINARY = (ord(letter) for letter in "nutb")
 
 _INT32_MAX, _INT64_MAX = np.iinfo(np.int32).max, np.iinfo(np.int64).max
+_DAY_US = 86_400_000_000
 _INT32_MIN, _INT64_MIN = np.iinfo(np.int32).min, np.iinfo(np.int64).min
 
 
@@ -67,9 +69,10 @@ def decode(views: Views, values: Values, data_type: DataType) -> Decoded:
     is_text = values.kinds == TEXT
     if not is_text.any():
         return _decode_binary(views, values, data_type, is_binary)
-    strings = views.strings(values.starts, values.lengths, is_text)
-    array, refused = texts.parse(strings, data_type)
-    decoded = Decoded(array, _refusal(data_type, refused, strings))
+    found = _strings(views, values.starts, values.lengths, is_text)
+    array, refused = texts.parse(found.array, data_type)
+    refusal = _united(found.refusal, _refusal(data_type, refused, found.array))
+    decoded = Decoded(array, refusal)
     if not is_binary.any():
         return decoded
     return _merged(_decode_binary(views, values, data_type, is_binary), decoded, is_binary)
@@ -90,13 +93,17 @@ def _merged(binary: Decoded, text: Decoded, is_binary: Bools) -> Decoded:
     count = len(is_binary)
     order = np.arange(count) + np.where(is_binary, 0, count)
     array = chunks.take(pa.array(order)).combine_chunks()
-    if binary.refusal is None or text.refusal is None:
-        return Decoded(array, binary.refusal or text.refusal)
-    rows = binary.refusal.rows | text.refusal.rows
-    raw = np.empty(count, object)
-    raw[binary.refusal.rows] = list(binary.refusal.raw)
-    raw[text.refusal.rows] = list(text.refusal.raw)
-    return Decoded(array, Refusal(binary.refusal.reason, rows, raw[rows].tolist()))
+    return Decoded(array, _united(binary.refusal, text.refusal))
+
+
+def _united(one: Refusal | None, other: Refusal | None) -> Refusal | None:
+    """Both, of different rows, under the reason of the first."""
+    if one is None or other is None:
+        return one or other
+    raw = np.empty(len(one.rows), object)
+    raw[one.rows], raw[other.rows] = list(one.raw), list(other.raw)
+    rows = one.rows | other.rows
+    return Refusal(one.reason, rows, raw[rows].tolist())
 
 
 def _refusal(data_type: DataType, refused: Bools, strings: pa.Array) -> Refusal | None:
@@ -104,6 +111,33 @@ def _refusal(data_type: DataType, refused: Bools, strings: pa.Array) -> Refusal 
         return None
     raw = strings.filter(pa.array(refused)).to_pylist()
     return Refusal(f"{data_type.stored} cannot hold this value", refused, raw)
+
+
+def _strings(views: Views, starts: Int64s, lengths: Int64s, present: Bools) -> Decoded:
+    """Texts. A database holds what no encoding allows where it was written by older servers or by
+    functions that look at bytes only; the server hands it on unseen.
+    """
+    try:
+        return Decoded(views.strings(starts, lengths, present))
+    except UnicodeError:
+        raw = views.binaries(starts, lengths, present).to_pylist()
+    refused = np.array([value is not None and not _is_utf8(value) for value in raw], np.bool_)
+    reason = "it is no text of the database's encoding"
+    refusal = Refusal(reason, refused, [_escaped(raw[row]) for row in np.flatnonzero(refused)])
+    return Decoded(views.strings(starts, lengths, present & ~refused), refusal)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _escaped(value: bytes) -> str:
+    r"""What can be read as it is; every other byte as ``\xe9``."""
+    return value.decode(errors="backslashreplace")
 
 
 # ── one reader a kind ────────────────────────────────────────────────────────────────────────────
@@ -125,6 +159,20 @@ def _fixed(view: str, native: npt.DTypeLike) -> _Reader:
     return read
 
 
+def _float(view: str, native: npt.DTypeLike) -> _Reader:
+    """A reader for floating point; every NaN becomes the one that text can say.
+
+    To PostgreSQL all are equal and print alike, DuckDB shows the sign of one (``-nan``).
+    """
+
+    def read(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
+        gathered = getattr(views, view)[values.starts].astype(native)
+        gathered[np.isnan(gathered)] = np.nan
+        return Decoded(array_of(gathered, data_type.arrow, present))
+
+    return read
+
+
 def _bool(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
     bits = np.packbits(views.bytes[values.starts] != 0, bitorder="little")
     buffers = [validity(present), pa.py_buffer(bits)]
@@ -132,14 +180,14 @@ def _bool(views: Views, values: Values, data_type: DataType, present: Bools) -> 
 
 
 def _text(views: Views, values: Values, _type: DataType, present: Bools) -> Decoded:
-    return Decoded(views.strings(values.starts, values.lengths, present))
+    return _strings(views, values.starts, values.lengths, present)
 
 
 def _jsonb(views: Views, values: Values, _type: DataType, present: Bools) -> Decoded:
     """A version byte, then text."""
     if (values.lengths[present] < 1).any() or (views.bytes[values.starts[present]] != 1).any():
         corrupt("a jsonb value of an unknown version")
-    return Decoded(views.strings(values.starts + 1, values.lengths - 1, present))
+    return _strings(views, values.starts + 1, values.lengths - 1, present)
 
 
 def _bytea(views: Views, values: Values, _type: DataType, present: Bools) -> Decoded:
@@ -161,7 +209,9 @@ def _date(views: Views, values: Values, data_type: DataType, present: Bools) -> 
     shifted[days == _INT32_MAX] = _INT32_MAX
     shifted[days == _INT32_MIN] = -_INT32_MAX
     array = array_of(shifted.astype(np.int32), data_type.arrow, present & ~refused)
-    return Decoded(array, _refusal_of_numbers(data_type, refused, days, "days from 2000-01-01"))
+    if not refused.any():
+        return Decoded(array)
+    return Decoded(array, _refusal(data_type, refused, _day_texts(days)))
 
 
 def _timestamp(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
@@ -171,16 +221,20 @@ def _timestamp(views: Views, values: Values, data_type: DataType, present: Bools
     shifted = np.where(is_late | is_early | refused, 0, moments) + EPOCH_US
     shifted[is_late], shifted[is_early] = _INT64_MAX, -_INT64_MAX
     array = array_of(shifted, data_type.arrow, present & ~refused)
-    return Decoded(array, _refusal_of_numbers(data_type, refused, moments, "µs from 2000-01-01"))
-
-
-def _refusal_of_numbers(
-    data_type: DataType, refused: Bools, numbers: Int64s, unit: str
-) -> Refusal | None:
     if not refused.any():
-        return None
-    raw = [f"{number} {unit}" for number in numbers[refused].tolist()]
-    return Refusal(f"{data_type.stored} cannot hold this value", refused, raw)
+        return Decoded(array)
+    days, within = np.divmod(moments, _DAY_US)
+    clocks = pa.array(within).cast(pa.time64("us")).cast(pa.string())
+    clocks = pc.utf8_rtrim(pc.utf8_rtrim(clocks, "0"), ".")
+    written = pc.binary_join_element_wise(_day_texts(days), clocks, " ")
+    if data_type.kind is Kind.TIMESTAMPTZ:
+        written = pc.binary_join_element_wise(written, "+00", "")
+    return Decoded(array, _refusal(data_type, refused, written))
+
+
+def _day_texts(days: Int64s) -> pa.Array:
+    """Days since 2000-01-01 as the server prints those too late to be stored."""
+    return pa.array(np.datetime_as_string(np.datetime64("2000-01-01") + days).astype(object))
 
 
 def _decimal(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
@@ -202,8 +256,8 @@ _READERS: dict[Kind, tuple[int, _Reader]] = {
     Kind.INT4: (4, _fixed("i4", np.int32)),
     Kind.INT8: (8, _fixed("i8", np.int64)),
     Kind.OID: (4, _fixed("u4", np.uint32)),
-    Kind.FLOAT4: (4, _fixed("f4", np.float32)),
-    Kind.FLOAT8: (8, _fixed("f8", np.float64)),
+    Kind.FLOAT4: (4, _float("f4", np.float32)),
+    Kind.FLOAT8: (8, _float("f8", np.float64)),
     Kind.DECIMAL: (0, _decimal),
     Kind.NUMERIC: (0, _numeric),
     Kind.TEXT: (0, _text),

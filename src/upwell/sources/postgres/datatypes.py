@@ -94,11 +94,15 @@ def data_type(oid: int, modifier: int, aliases: Aliases) -> DataType:
 
 
 def _numeric(modifier: int) -> DataType:
-    """numeric(p, s); without (p, s), or beyond DECIMAL, the exact text is kept."""
+    """numeric(p, s); without (p, s), or beyond DECIMAL, the exact text is kept.
+
+    A scale below zero or above the precision says which digits are always zero: DECIMAL has them.
+    """
     if modifier >= 4:
         precision = (modifier - 4) >> 16 & 0xFFFF
         scale = ((modifier - 4 & 0x7FF) ^ 1024) - 1024
-        if precision <= _LARGEST_PRECISION and 0 <= scale <= precision:
+        precision, scale = max(precision - min(scale, 0), scale), max(scale, 0)
+        if precision <= _LARGEST_PRECISION:
             return DataType(
                 Kind.DECIMAL,
                 f"DECIMAL({precision},{scale})",

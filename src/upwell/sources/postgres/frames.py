@@ -26,6 +26,7 @@ PADDING_BYTES = 16
 _COPY_DATA = ord("d")
 _HEADER_BYTES = 5
 _LARGEST_LENGTH = 0x7FFFFFFF
+_LONG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,16 @@ def split(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> 
     ``openings`` are the 16-bit words that payloads usually begin with: a hint that makes the search
     fast, without influence on the result.
     """
-    places = _candidates(buffer, start, filled, openings)
+    runs: list[Int64s] = []
+    single, position = _long_ones(buffer, start, filled)
+    if _is_incomplete(buffer, position, filled):  # often: a long message comes in many pieces
+        _flush(single, runs)
+        return _frames(runs, position, is_control=False)
+    places = _candidates(buffer, position, filled, openings)
     follow = places + 1 + _lengths(buffer, places)
     breaks = np.flatnonzero(follow[:-1] != places[1:])
     breaks = np.append(breaks, len(places) - 1)
-    runs: list[Int64s] = []
-    single: list[int] = []
-    position, is_control = start, False
+    is_control = False
     while position + _HEADER_BYTES <= filled:
         index = int(np.searchsorted(places, position))
         if index < len(places) and places[index] == position:
@@ -85,9 +89,13 @@ def split(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> 
         single.append(position)
         position = end
     _flush(single, runs)
+    return _frames(runs, position, is_control=is_control)
+
+
+def _frames(runs: list[Int64s], end: int, *, is_control: bool) -> Frames:
     starts = np.concatenate(runs) if runs else np.empty(0, np.int64)
-    ends = np.append(starts[1:], position) if len(starts) else starts
-    return Frames(starts + _HEADER_BYTES, ends, position, is_control)
+    ends = np.append(starts[1:], end) if len(starts) else starts
+    return Frames(starts + _HEADER_BYTES, ends, end, is_control)
 
 
 def control(buffer: Bytes, position: int, filled: int) -> tuple[str, bytes, int] | None:
@@ -97,6 +105,29 @@ def control(buffer: Bytes, position: int, filled: int) -> tuple[str, bytes, int]
         return None
     payload = buffer[position + _HEADER_BYTES : end].tobytes()
     return chr(buffer[position]), payload, end
+
+
+def _long_ones(buffer: Bytes, start: int, filled: int) -> tuple[list[int], int]:
+    """The whole messages of a mebibyte or more that ``start`` begins with, and where they end.
+
+    To list the places in one that look like a message takes some times its memory.
+    """
+    found: list[int] = []
+    position = start
+    while position + _HEADER_BYTES <= filled and buffer[position] == _COPY_DATA:
+        length = _length(buffer, position)
+        if length < _LONG_BYTES or position + 1 + length > filled:
+            break
+        found.append(position)
+        position += 1 + length
+    return found, position
+
+
+def _is_incomplete(buffer: Bytes, start: int, filled: int) -> bool:
+    """Whether ``start`` begins a CopyData message that has not wholly arrived."""
+    if start + _HEADER_BYTES > filled or buffer[start] != _COPY_DATA:
+        return False
+    return start + 1 + _length(buffer, start) > filled
 
 
 def _candidates(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> Int64s:

@@ -15,12 +15,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError, UsageError
 
 #: How values are printed, whatever the server's or the role's own settings are.
-_SPELLING = {
+SPELLING = {
+    "search_path": "pg_catalog",  # names of relations and types come with their schema
+    "quote_all_identifiers": "off",
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "timezone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "3",
+}
+_BEHAVIOUR = {
     "row_security": "off",  # an error instead of rows silently left out
     "statement_timeout": "60s",
     "lock_timeout": "5s",
@@ -43,6 +47,11 @@ _REFUSALS = (
     ("invalid port number", "url_option_wrong", "correct the port in the URL"),
     ("unrecognized configuration parameter", "url_option_wrong", "correct options in the URL"),
     ("no pg_hba.conf entry", "host_not_allowed", "allow this host and role in pg_hba.conf"),
+    (
+        "conversion between",
+        "encoding_unknown",
+        "move it to a database of encoding UTF8: the server cannot turn this one's texts into UTF8",
+    ),
     ("does not support SSL", "no_tls", "set sslmode=prefer in the URL, or turn on TLS there"),
     ("certificate", "certificate_refused", "correct sslrootcert or sslmode in the URL"),
     ("is not permitted to log in", "role_cannot_login", "ALTER ROLE … LOGIN"),
@@ -78,7 +87,7 @@ def connection_text(
     except psycopg.Error as error:
         # Without its cause, which repeats the URL, password and all.
         raise _unreadable(str(error).strip()) from None
-    settings = dict(_SPELLING)
+    settings = SPELLING | _BEHAVIOUR
     if keeps_zone:
         del settings["timezone"]
     if replication:
@@ -172,6 +181,9 @@ def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellErro
     if "does not exist" in message and ("database" in message or "role" in message):
         next_step = "correct the database and role in the URL"
         return EnvironmentFault("database_or_role_unknown", said, where=where, next_step=next_step)
+    if sqlstate in ("22P05", "22021"):  # bytes that mean nothing in the database's encoding
+        next_step = "set right every text there that holds these bytes; then read the tables anew"
+        return EnvironmentFault("text_untranslatable", said, where=where, next_step=next_step)
     if sqlstate == "55P03":
         next_step = "something holds a lock on the table; try again when it is done"
         return Unavailable("source_locked", said, where=where, next_step=next_step)

@@ -163,4 +163,5 @@ def _selected(column: CapturedColumn) -> str:
     name = quote(column.name)
     if column.type != OTHER:
         return name
-    return f"CASE WHEN {name} IS NOT NULL THEN concat({name}) END"  # a cast may print otherwise
+    # A cast may print otherwise; and a composite value with a NULL in it is not IS NOT NULL.
+    return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN concat({name}) END"

@@ -24,6 +24,8 @@ _INFINITE_DAYS, _INFINITE_US = 2**31 - 1, 2**63 - 1
 _UNUSUAL_DATE = re.compile(
     r"(\d{4,7})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:\+00)?( BC)?"
 )
+#: So many are turned into bytes at a time: what lies between takes no more memory for more.
+_BLOCK_DIGITS = 1 << 20
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
 
@@ -144,10 +146,12 @@ def _bytea(strings: pa.Array, _type: DataType) -> tuple[pa.Array, Bools]:
     if (lengths % 2).any():
         raise ValueError("a bytea with half a byte")
     data = _unhex(digits)
-    offsets = np.zeros(len(digits) + 1, np.int32)
+    is_wide = len(data) > np.iinfo(np.int32).max
+    offsets = np.zeros(len(digits) + 1, np.int64 if is_wide else np.int32)
     np.cumsum(lengths // 2, out=offsets[1:])
     buffers = [validity(present), pa.py_buffer(offsets), pa.py_buffer(data)]
-    binaries = pa.Array.from_buffers(pa.binary(), len(digits), buffers)
+    kind = pa.large_binary() if is_wide else pa.binary()
+    binaries = pa.Array.from_buffers(kind, len(digits), buffers)
     return binaries, np.zeros(len(strings), np.bool_)
 
 
@@ -158,10 +162,14 @@ def _unhex(digits: pa.Array) -> Bytes:
     width = np.int64 if pa.types.is_large_string(joined.type) else np.int32
     offsets = np.frombuffer(offsets_buffer, width)
     first, last = int(offsets[joined.offset]), int(offsets[joined.offset + len(joined)])
-    nibbles = _HEX[np.frombuffer(data, np.uint8)[first:last]] if data is not None else _HEX[:0]
-    if (nibbles == 255).any():
-        raise ValueError("not a hexadecimal digit")
-    return (nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8)
+    written = np.frombuffer(data, np.uint8)[first:last] if data is not None else _HEX[:0]
+    found = np.empty(len(written) // 2, np.uint8)
+    for block in range(0, len(written), _BLOCK_DIGITS):
+        nibbles = _HEX[written[block : block + _BLOCK_DIGITS]]
+        if (nibbles == 255).any():
+            raise ValueError("not a hexadecimal digit")
+        found[block // 2 :][: len(nibbles) // 2] = nibbles[0::2] << 4 | nibbles[1::2]
+    return found
 
 
 def _only(strings: pa.Array, rows: Bools) -> pa.Array:

@@ -34,13 +34,13 @@ class Views:
         self.f8 = _strided(buffer, ">f8")
 
     def strings(self, starts: Int64s, lengths: Int64s, present: Bools) -> pa.Array:
-        """Texts, checked to be UTF-8."""
+        """Texts, checked to be UTF-8. Raises ``UnicodeError`` where one is not."""
         binaries = self.binaries(starts, lengths, present)
         is_wide = pa.types.is_large_binary(binaries.type)
         try:
             return binaries.cast(pa.large_string() if is_wide else pa.string())
-        except pa.ArrowInvalid:
-            corrupt("a text that is not UTF-8")
+        except pa.ArrowInvalid as error:
+            raise UnicodeError("a text that is not UTF-8") from error
 
     def binaries(self, starts: Int64s, lengths: Int64s, present: Bools) -> pa.Array:
         """Byte strings, one for each row, in rising places of the buffer.
