@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from benchmarks.ecommerce.shop import TABLES, ZONE, open_copy, read_models
+from benchmarks.ecommerce.shop import LAYOUTS, TABLES, ZONE, open_copy, read_models
 from benchmarks.models import KEPT
 from benchmarks.pages import Page, Table
 from benchmarks.programs import WrongRunError
@@ -22,8 +23,9 @@ from upwell.core.schema import TableSchema
 from upwell.core.sql import literal, quote_table, quoted_list
 from upwell.durability import look
 from upwell.ingest.tables import log_name
+from upwell.models import Ground, Models, Work
 from upwell.rebuild import begin_logs_anew
-from upwell.start import build_models, open_store
+from upwell.start import open_store
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.catalog import Access
@@ -31,7 +33,6 @@ from upwell.store.lake.lake import Lake, open_lake
 from upwell.store.lake.objects import path_of
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
-from upwell.transform.plan import plan_models
 
 PROJECT, SOURCE = "rebuild", "shop"
 THREADS = 2
@@ -167,7 +168,8 @@ def _rebuilt(place: StatePlace, folder: Path, wanted: dict[str, Digest]) -> Run:
     try:
         store.use_threads(THREADS)
         tables_at = time.monotonic()
-        build_models(store, plan_models(read_models(), TABLES), _silent)
+        models = Models(store, read_models(), _silent)
+        models.renew(Ground(LAYOUTS), partial(_make_version, store))
         models_at = time.monotonic()
         for table in TABLES:
             if _digest(store, table) != wanted[table.name]:
@@ -175,6 +177,12 @@ def _rebuilt(place: StatePlace, folder: Path, wanted: dict[str, Digest]) -> Run:
     finally:
         store.close()
     return Run(tables_at - begun, models_at - tables_at)
+
+
+def _make_version(store: HotStore, work: Work, _anew: frozenset[str]) -> None:
+    with store.transaction() as connection:
+        work(connection)
+        _append(connection, ledger.latest_version(connection) + 1)
 
 
 def _loaded(place: StatePlace, folder: Path) -> Run:

@@ -32,9 +32,11 @@ from benchmarks.sales import PUBLICATION, TABLE
 from upwell.core.position import Position
 from upwell.core.protocols import TableChanges, VersionEnd
 from upwell.core.sql import quote_table
-from upwell.engine import VERSION_SECONDS, Engine, Following
+from upwell.engine import VERSION_SECONDS, Engine
 from upwell.feed.hub import FeedHub
+from upwell.following import Following
 from upwell.ingest import tables
+from upwell.models import Models
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.checksum import checksum_sql
 from upwell.sources.postgres.replication import start_replication
@@ -43,8 +45,7 @@ from upwell.sources.postgres.source import PostgresSource
 from upwell.sources.postgres.wal import lsn_of
 from upwell.store import ledger
 from upwell.store.hot import HotStore
-from upwell.transform.plan import plan_models
-from upwell.transform.refresh import Refresher
+from upwell.table_states import TableStates
 
 _BLOCK_BYTES = 64 << 10
 #: A block may stay short at the stream's end: then this long is waited for the rest.
@@ -94,10 +95,10 @@ class BlockCounter:
 def receive_bare(reading: Reading, meter: Meter) -> dict[str, object]:
     """Counts the eight bytes with which every insert begins, across the blocks' borders too."""
     with session(reading.url) as connection:
-        row = connection.execute("select %s::regclass::oid::bigint", [TABLE]).fetchone()
+        row = connection.execute("select %s::regclass::oid::bigint", [f"public.{TABLE}"]).fetchone()
         columns = connection.execute(
             "select count(*) from pg_attribute where attrelid = %s::regclass and attnum > 0",
-            [TABLE],
+            [f"public.{TABLE}"],
         ).fetchone()
     assert row is not None and columns is not None  # noqa: S101, PT018 - both have one row
     opening = struct.pack(">cIcH", b"I", row[0], b"N", columns[0])
@@ -127,7 +128,7 @@ def receive_bare(reading: Reading, meter: Meter) -> dict[str, object]:
 def receive_decoded(reading: Reading, meter: Meter) -> dict[str, object]:
     """Upwell's stream, decoded and forgotten."""
     source = _source(reading)
-    stream = source.stream(reading.first)
+    stream = source.stream(reading.first, list(source.look().tables.values()))
     meter.start()
     rows = 0
     while rows < reading.rows:
@@ -144,22 +145,21 @@ def receive_decoded(reading: Reading, meter: Meter) -> dict[str, object]:
 def receive_upwell(reading: Reading, meter: Meter, folder: Path) -> dict[str, object]:
     """The engine on a store of its own, until its feed has announced the last transaction."""
     source = _source(reading)
-    (schema,) = source.tables
+    (table,) = source.look().tables.values()
     store = HotStore(folder / "hot.duckdb", zone="UTC")
     ledger.prepare(store.writer)
     with store.transaction() as connection:
-        tables.create(connection, schema)
+        tables.create(connection, tables.Captured(table, tables.new_log()))
     store.checkpoint()
-    store.use_threads(1)
-    layouts = {schema.name: schema}
-    hub = FeedHub(store.reader, store.commit_lock, version=0, schema_of=lambda name: layouts[name])
+    states = TableStates(store)
+    hub = FeedHub(store.reader, store.commit_lock, version=0, schema_of=states.layouts.__getitem__)
     following = Following(source, reading.first)
-    refresher = Refresher(store.writer, plan_models([], [schema]))
-    engine = Engine(store, hub, [following], refresher, layouts)
+    engine = Engine(store, hub, [following], states, Models(store, [], _ignore))
     stop = threading.Event()
     running = threading.Thread(target=engine.run, args=(stop,))
     versions, committed = 0, 0
-    following.stream = source.stream(reading.first)
+    following.is_published = not source.follow_only([table])
+    following.stream = source.stream(reading.first, [table])
     meter.start()
     running.start()
     for message in hub.follow([], 0):
@@ -172,10 +172,9 @@ def receive_upwell(reading: Reading, meter: Meter, folder: Path) -> dict[str, ob
     stop.set()
     running.join()
     source.close()
-    kept = store.writer.execute(checksum_sql(schema, quote_table(schema.name))).fetchone()
-    logged = store.writer.execute(
-        f"SELECT count(*) FROM {quote_table(tables.log_name(schema.name))}"
-    ).fetchone()
+    current, log = quote_table(table.name), quote_table(tables.log_name(table.name))
+    kept = store.writer.execute(checksum_sql(table.schema, current)).fetchone()
+    logged = store.writer.execute(f"SELECT count(*) FROM {log}").fetchone()
     size = sum(file.stat().st_size for file in folder.iterdir())
     store.close()
     assert kept is not None and logged is not None  # noqa: S101, PT018 - aggregates have one row
@@ -190,19 +189,23 @@ def receive_upwell(reading: Reading, meter: Meter, folder: Path) -> dict[str, ob
 def receive_row_by_row(reading: Reading, meter: Meter, folder: Path) -> dict[str, object]:
     """See ``rowwise``; the same types in the same kind of file, one table."""
     source = _source(reading)
-    (schema,) = source.tables
+    (table,) = source.look().tables.values()
     source.close()
     lsn = lsn_of(reading.first)
     return receive_rows(
         reading.url,
         f'START_REPLICATION SLOT "{reading.slot}" LOGICAL {lsn >> 32:X}/{lsn & 0xFFFFFFFF:X} '
         f"(proto_version '1', publication_names '\"{PUBLICATION}\"')",
-        schema,
+        table.schema,
         reading.rows,
         folder / "rows.duckdb",
         started=meter.start,
         finished=meter.stop,
     )
+
+
+def _ignore(_event: str, **_facts: object) -> None:
+    """Progress is of no interest here."""
 
 
 def _source(reading: Reading) -> PostgresSource:

@@ -20,8 +20,9 @@ import psycopg
 
 from benchmarks.processes import ended_children_cpu_seconds
 from upwell.core.position import Position
+from upwell.core.protocols import Checksum
 from upwell.demo.server import Server
-from upwell.sources.postgres.checksum import Checksum, row_checksums
+from upwell.sources.postgres.checksum import row_checksums
 from upwell.sources.postgres.wal import lsn_of, position_of
 
 SEED = 7

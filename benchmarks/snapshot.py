@@ -2,7 +2,7 @@
 
 Each copy ends with its rows committed and the file's log folded in, and is checked: the checksum
 over all rows must equal the source's. Upwell's copy is the start of its engine: slot, publication,
-change log, current table, position.
+parts read beside the stream, change log, current table, position.
 """
 
 from __future__ import annotations
@@ -32,15 +32,21 @@ from benchmarks.sales import (
     url_of,
 )
 from benchmarks.series import Series
+from upwell.core.protocols import Checksum
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table
 from upwell.demo.server import Server
-from upwell.sources.postgres.checksum import Checksum, checksum_sql
+from upwell.engine import Engine
+from upwell.feed.hub import FeedHub
+from upwell.models import Models
+from upwell.sources.postgres.checksum import checksum_sql
 from upwell.sources.postgres.replication import drop_slot
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.source import PostgresSource, slot_name
 from upwell.start import begin_following, open_source, open_store
+from upwell.store import ledger
 from upwell.store.place import StatePlace
+from upwell.table_states import TableStates
 from upwell.wiring import SourceSetting
 
 UPWELL = "Upwell"
@@ -149,8 +155,8 @@ def _run(kind: str, server: Server, python: Path, schema: TableSchema, checksum:
 
 def _schema(server: Server) -> TableSchema:
     source = PostgresSource("shop", url_of(server, over_tcp=False), [TABLE], slot="unused")
-    (schema,) = source.tables
-    return schema
+    (table,) = source.look().tables.values()
+    return table.schema
 
 
 def _checksum(file: Path, table: str, schema: TableSchema) -> Checksum:
@@ -158,14 +164,16 @@ def _checksum(file: Path, table: str, schema: TableSchema) -> Checksum:
         connection.execute("SET TimeZone = 'UTC'")
         found = connection.execute(checksum_sql(schema, quote_table(table))).fetchone()
     assert found is not None  # noqa: S101 - an aggregate has one row
-    return int(found[0]), int(found[1])
+    return Checksum(int(found[0]), int(found[1]))
 
 
 # ── Upwell's copy, in a process of its own ───────────────────────────────────────────────────────
 
 
 def copy(url: str, folder: Path) -> Mapping[str, float]:
-    """As the engine begins: a new store, the source's snapshot in it, and the log folded in."""
+    """As the engine begins: a new store, the source's table read into it beside its stream, and
+    the log folded in.
+    """
     name = slot_name("benchmark", "shop")
     setting = SourceSetting(
         "shop",
@@ -177,10 +185,25 @@ def copy(url: str, folder: Path) -> Mapping[str, float]:
     meter = Meter()
     meter.start()
     store = open_store(StatePlace(folder), zone="UTC", report=_ignore)
-    begun = open_source(store, setting)
-    begin_following(store, begun, _ignore, threading.Event())
+    source = open_source(store, setting)
+    states = TableStates(store)
+    following = begin_following(store, states, source, setting, _ignore)
+    hub = FeedHub(
+        store.reader,
+        store.commit_lock,
+        version=ledger.latest_version(store.writer),
+        schema_of=states.layouts.__getitem__,
+    )
+    stop = threading.Event()
+
+    def stop_when_read(event: str, **_facts: object) -> None:
+        if event == "snapshot_finished":
+            stop.set()
+
+    models = Models(store, [], _ignore)
+    Engine(store, hub, [following], states, models, report=stop_when_read).run(stop)
     meter.stop()
-    begun.source.close()
+    source.close()
     store.close()
     with session(url, read_only=False) as connection:
         drop_slot(connection, name)

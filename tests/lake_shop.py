@@ -9,11 +9,12 @@ from typing import Any
 
 import duckdb
 
+from tests.stored import create
 from upwell.core.position import Position
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote_table, quoted_list
 from upwell.durability import look
-from upwell.ingest.tables import create, log_name
+from upwell.ingest.tables import log_name
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.catalog import Access

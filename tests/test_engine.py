@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,28 @@ import pyarrow as pa
 import pytest
 
 from upwell import engine as loop
+from upwell import following as followed
 from upwell.core.errors import GapError, IntegrityError, Unavailable
 from upwell.core.position import Position
 from upwell.core.protocols import (
+    LayoutChange,
     Operation,
     SourceBatch,
+    SourceTable,
     TableSnapshot,
     Truncation,
     VersionEnd,
 )
 from upwell.core.schema import Column, TableSchema
-from upwell.engine import Engine, Following
+from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
+from upwell.following import Following
 from upwell.ingest import tables
+from upwell.ingest.tables import Captured
+from upwell.models import Ground, MakeVersion, Models
 from upwell.store import ledger
 from upwell.store.hot import HotStore
+from upwell.table_states import TableStates
 from upwell.testing import (
     MemorySource,
     MemoryStream,
@@ -38,8 +45,6 @@ from upwell.testing import (
     changed_rows,
     one_transaction,
 )
-from upwell.transform.plan import plan_models
-from upwell.transform.refresh import Refresher
 
 ORDERS = TableSchema(
     "shop.orders",
@@ -47,6 +52,7 @@ ORDERS = TableSchema(
     ("id",),
 )
 WIDER = TableSchema("shop.orders", (*ORDERS.columns, Column("extra", "VARCHAR")), ("id",))
+AS_GIVEN = SourceTable(ORDERS, "as given")
 Refresh = Callable[[Mapping[str, pa.Table], int], dict[str, pa.Table]]
 AT_US = 1_780_000_000_000_000
 
@@ -89,7 +95,7 @@ def open_store(path: Path) -> HotStore:
     store = HotStore(path / "hot.duckdb", zone="UTC")
     ledger.prepare(store.writer)
     if ORDERS.name not in tables.captured_tables(store.writer):
-        tables.create(store.writer, ORDERS)
+        tables.create(store.writer, Captured(AS_GIVEN, tables.new_log()))
         store.checkpoint()
     return store
 
@@ -102,19 +108,30 @@ def make_engine(
     has_lake: bool = False,
 ) -> tuple[Engine, FeedHub]:
     """An engine without models; ``refresh`` stands in for their refreshing."""
-    layouts = tables.captured_tables(store.writer)
+    states = TableStates(store)
     hub = FeedHub(
         store.reader,
         store.commit_lock,
         version=ledger.latest_version(store.writer),
-        schema_of=layouts.__getitem__,
+        schema_of=states.layouts.__getitem__,
     )
     known = ledger.progress(store.writer, source.name)
     following = Following(source, known.position, known.complete_through_us)
-    refresher = Refresher(store.writer, plan_models([], [ORDERS]))
-    if refresh is not None:
-        refresher.apply = refresh  # type: ignore[method-assign, assignment]  # to break it
-    return Engine(store, hub, [following], refresher, layouts, has_lake=has_lake), hub
+    models = Unmodelled(store, refresh)
+    return Engine(store, hub, [following], states, models, has_lake=has_lake), hub
+
+
+class Unmodelled(Models):
+    """No models; ``refresh`` stands in for their refreshing, to break it."""
+
+    def __init__(self, store: HotStore, refresh: Refresh | None) -> None:
+        super().__init__(store, [], lambda _event, **_facts: None)
+        self._refresh = refresh
+
+    def renew(self, ground: Ground, make_version: MakeVersion, anew: Collection[str] = ()) -> None:
+        super().renew(ground, make_version, anew)
+        if self._refresh is not None:
+            self.refresher.apply = self._refresh  # type: ignore[method-assign, assignment]
 
 
 @contextlib.contextmanager
@@ -233,7 +250,7 @@ def crash_at(path: Path, statement: int, batch: SourceBatch) -> bool:
     failing.allowed = statement
     stop = threading.Event()
     following = engine.followings[0]
-    following.stream = following.source.stream(following.position)
+    following.stream = following.source.stream(following.position, [AS_GIVEN])
     polled = following.stream.poll(0)
     assert polled is batch
     try:
@@ -272,7 +289,8 @@ def test_a_crash_at_any_statement_leaves_the_old_version_or_the_new_one_whole(
 
 def test_layouts_follow_a_table_that_grew(tmp_path: Path) -> None:
     wide = pa.table({"id": pa.array([2], pa.int32()), "note": ["b"], "extra": ["new"]})
-    grown = one_transaction("2", changed_rows(WIDER, wide), committed_at_us=AT_US)
+    change = LayoutChange(SourceTable(WIDER, "grown"))
+    grown = one_transaction("2", change, changed_rows(WIDER, wide), committed_at_us=AT_US)
     narrow = TableSchema("shop.orders", (ORDERS.columns[0], WIDER.columns[2]), ("id",))
     shrunk = one_transaction(
         "3", changed_rows(narrow, wide.select(["id", "extra"]), Operation.UPDATE), committed_at_us=1
@@ -290,7 +308,7 @@ def test_layouts_follow_a_table_that_grew(tmp_path: Path) -> None:
 def test_a_lost_connection_is_told_tried_again_and_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "RETRY_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr(followed, "RETRY_SECONDS", (0.3, 0.3))
     away = Unavailable("away", "Following shop: the database is away.")
     with running(tmp_path, sold("1", 1), away, sold("2", 2)) as now:
         now.wait(lambda: "is away" in now.hub.trouble)
@@ -344,16 +362,16 @@ class Noting(MemorySource):
 
     streamed_from: list[Position]
 
-    def stream(self, position: Position) -> MemoryStream:
+    def stream(self, position: Position, tables: Sequence[SourceTable]) -> MemoryStream:
         self.__dict__.setdefault("streamed_from", []).append(position)
-        return super().stream(position)
+        return super().stream(position, tables)
 
 
 def test_after_a_loss_the_stream_begins_at_what_was_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Idle positions run ahead of the ledger; asking for them would declare them safe."""
-    monkeypatch.setattr(loop, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(followed, "RETRY_SECONDS", (0.01, 0.01))
     store = open_store(tmp_path)
     away = Unavailable("away", "Following shop: the database is away.")
     idle = one_transaction("7", committed_at_us=AT_US)
@@ -385,7 +403,8 @@ def test_a_version_says_what_does_not_go_on(tmp_path: Path) -> None:
     with running(tmp_path) as now:
         messages = now.hub.follow([ORDERS.name], None)
         assert isinstance(next(messages), TableSnapshot)
-        now.engine._refresher.hold("sales", "it stumbles")
+        now.wait(lambda: now.following.stream is not None)
+        now.engine._models.refresher.hold("sales", "it stumbles")
         now.source.add(sold("1", 1))
         ends = (message for message in messages if isinstance(message, VersionEnd))
         last = next(end for end in ends if end.version == 1)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.stored import create
 from upwell.core.errors import IntegrityError
 from upwell.core.schema import Column, TableSchema
-from upwell.ingest.tables import create, widen
+from upwell.ingest.tables import widen
 from upwell.rebuild import rebuild
 from upwell.store import ledger
 from upwell.store.lake.objects import path_of

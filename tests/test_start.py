@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from upwell.core.errors import EnvironmentFault
+from tests.stored import silent, take_in
+from upwell.core.errors import EnvironmentFault, Unavailable, UsageError
+from upwell.core.protocols import Beginning, SourceTable, SourceTables
 from upwell.core.schema import Column, TableSchema
-from upwell.start import StoppedError, begin_following, open_source, open_store
+from upwell.start import begin_following, layouts_ahead, open_source, open_store
+from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.place import StatePlace
-from upwell.testing import MemorySnapshot, MemorySource
+from upwell.table_states import TableStates
+from upwell.testing import MemorySource
 from upwell.wiring import SourceSetting
 
 ORDERS = TableSchema("shop.orders", (Column("id", "INTEGER", nullable=False),), ("id",))
@@ -22,88 +25,118 @@ REFUNDS = TableSchema("shop.refunds", (Column("id", "INTEGER", nullable=False),)
 ONE = pa.table({"id": pa.array([1], pa.int32())})
 
 
-def report(_event: str, **_facts: object) -> None:
-    """Progress is told to nobody."""
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[HotStore]:
-    store = open_store(StatePlace(tmp_path), zone="UTC", report=report)
+    store = open_store(StatePlace(tmp_path), zone="UTC", report=silent)
     yield store
     store.close()
 
 
 def setting(source: MemorySource) -> SourceSetting:
-    return SourceSetting(
-        "shop", lambda _identity: source, frozenset(table.name for table in source.tables)
-    )
+    names = frozenset(table.name for table in source.tables)
+    return SourceSetting("shop", lambda _identity: source, names)
 
 
-def begin(store: HotStore, source: MemorySource, stop: threading.Event | None = None) -> None:
-    begun = open_source(store, setting(source))
-    begin_following(store, begun, report, stop or threading.Event())
+def rows(store: HotStore, table: str) -> list[tuple[int, ...]]:
+    return store.writer.execute(f"FROM {table} ORDER BY ALL").fetchall()
+
+
+class Noting(MemorySource):
+    """Counts how often it was begun; may be away, or refuse."""
+
+    begun = 0
+    fault: Unavailable | EnvironmentFault | None = None
+
+    def begin(self, tables: Sequence[SourceTable]) -> Beginning:
+        if self.fault is not None:
+            raise self.fault
+        self.begun += 1
+        return super().begin(tables)
+
+    def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
+        if isinstance(self.fault, Unavailable):
+            raise self.fault
+        return super().look(known)
 
 
 def test_what_was_read_goes_on(store: HotStore) -> None:
-    source = MemorySource("shop", [(ORDERS, ONE)])
-    begin(store, source)
-    assert open_source(store, setting(source)).known is not None
+    source = Noting("shop", [(ORDERS, ONE)])
+    take_in(store, source)
+    take_in(store, source)
+    assert source.begun == 1
+    assert rows(store, "shop.orders") == [(1,)]
 
 
-class Refusing(MemorySource):
-    """A source that cannot be read just now."""
-
-    def snapshot(self) -> MemorySnapshot:
-        raise EnvironmentFault("slots_exhausted", "all slots are taken")
-
-
-def test_a_table_that_was_added_and_not_read_is_read_at_the_next_start(store: HotStore) -> None:
-    begin(store, MemorySource("shop", [(ORDERS, ONE)]))
-    both = [(ORDERS, ONE), (REFUNDS, ONE)]
+def test_a_source_that_refuses_to_begin_leaves_nothing(store: HotStore) -> None:
+    source = Noting("shop", [(ORDERS, ONE)])
+    source.fault = EnvironmentFault("slots_exhausted", "all slots are taken")
     with pytest.raises(EnvironmentFault):
-        begin(store, Refusing("shop", both))
-    source = MemorySource("shop", both)
-    assert open_source(store, setting(source)).known is None
-    begin(store, source)
-    assert store.writer.execute("FROM shop.refunds").fetchall() == [(1,)]
-    assert store.writer.execute("FROM shop.orders").fetchall() == [(1,)]
+        take_in(store, source)
+    source.fault = None
+    take_in(store, source)
+    assert rows(store, "shop.orders") == [(1,)]
 
 
-def test_told_to_stop_while_reading_nothing_of_it_stays(store: HotStore) -> None:
-    stop = threading.Event()
-    stop.set()
-    source = MemorySource("shop", [(ORDERS, ONE)])
-    with pytest.raises(StoppedError):
-        begin(store, source, stop)
-    assert store.writer.execute("FROM shop.orders").fetchall() == []
-    assert open_source(store, setting(source)).known is None
+def test_a_table_that_was_added_is_read_and_the_others_go_on(store: HotStore) -> None:
+    take_in(store, MemorySource("shop", [(ORDERS, ONE)]))
+    log = rows(store, "(SELECT id, _version FROM shop.orders__log)")
+    both = Noting("shop", [(ORDERS, pa.table({"id": pa.array([], pa.int32())})), (REFUNDS, ONE)])
+    take_in(store, both)
+    assert both.begun == 0
+    assert rows(store, "shop.refunds") == [(1,)]
+    assert rows(store, "shop.orders") == [(1,)]
+    assert rows(store, "(SELECT id, _version FROM shop.orders__log)") == log
 
 
-def with_columns(*names: str) -> TableSchema:
-    columns = tuple(Column(name, "INTEGER") for name in names)
-    return TableSchema("shop.orders", columns, ("id",))
+def test_a_table_that_is_not_captured_any_more_goes(store: HotStore) -> None:
+    take_in(store, MemorySource("shop", [(ORDERS, ONE), (REFUNDS, ONE)]))
+    take_in(store, MemorySource("shop", [(ORDERS, ONE)]))
+    assert TableStates(store).layouts.keys() == {"shop.orders"}
+    assert rows(store, "shop.orders") == [(1,)]
 
 
-def row(**values: int) -> pa.Table:
-    return pa.table({name: pa.array([value], pa.int32()) for name, value in values.items()})
+def test_a_source_that_is_away_is_no_reason_not_to_serve_what_is_stored(store: HotStore) -> None:
+    source = Noting("shop", [(ORDERS, ONE)])
+    take_in(store, source)
+    source.fault = Unavailable("away", "the database is away")
+    tables = TableStates(store)
+    ahead = layouts_ahead(tables, {"shop": source}, [setting(source)])
+    assert ahead == {"shop.orders": ORDERS}
+    following = begin_following(store, tables, source, setting(source), silent)
+    assert following.committed_position == ledger.progress(store.writer, "shop").position
 
 
-@pytest.mark.parametrize(
-    ("names", "values"),
-    [
-        (("id", "note", "rating"), {"id": 1, "note": 7, "rating": 5}),  # added, with a default
-        (("id",), {"id": 1}),  # dropped
-        (("id", "remark"), {"id": 1, "remark": 7}),  # renamed
-    ],
-)
-def test_a_layout_that_changed_meanwhile_is_read_anew(
-    store: HotStore, names: tuple[str, ...], values: dict[str, int]
+def test_a_source_that_is_away_and_was_never_read_is_told(store: HotStore) -> None:
+    source = Noting("shop", [(ORDERS, ONE)])
+    source.fault = Unavailable("away", "the database is away")
+    with pytest.raises(Unavailable):
+        layouts_ahead(TableStates(store), {"shop": source}, [setting(source)])
+
+
+class Lacking(MemorySource):
+    """Has one table that cannot be captured."""
+
+    def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
+        del known
+        return SourceTables({}, {name.name: UsageError("gone", "no such") for name in self.tables})
+
+
+def test_a_new_table_that_cannot_be_captured_is_told_before_anything_is_read(
+    store: HotStore,
 ) -> None:
-    begin(store, MemorySource("shop", [(with_columns("id", "note"), row(id=1, note=7))]))
-    changed = MemorySource("shop", [(with_columns(*names), row(**values))])
-    assert open_source(store, setting(changed)).known is None
-    begin(store, changed)
-    found = store.writer.execute("FROM shop.orders")
-    assert [column[0] for column in found.description or ()] == list(names)
-    assert found.fetchall() == [tuple(values.values())]
-    assert open_source(store, setting(changed)).known is not None
+    source = Lacking("shop", [(ORDERS, ONE)])
+    with pytest.raises(UsageError):
+        layouts_ahead(TableStates(store), {"shop": source}, [setting(source)])
+    assert TableStates(store).names("shop") == set()
+
+
+def test_a_source_is_opened_as_the_one_that_was_read(store: HotStore) -> None:
+    take_in(store, MemorySource("shop", [(ORDERS, ONE)], identity="cluster 7"))
+    found: list[str | None] = []
+
+    def opened(identity: str | None) -> MemorySource:
+        found.append(identity)
+        return MemorySource("shop", [(ORDERS, ONE)])
+
+    open_source(store, SourceSetting("shop", opened, frozenset(["shop.orders"])))
+    assert found == ["cluster 7"]

@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 from benchmarks.contenders import tables
 from benchmarks.contenders.loop import Changes
 from benchmarks.ecommerce.changes import batch_of
-from benchmarks.ecommerce.shop import LAYOUTS, TABLES, ZONE, read_models
+from benchmarks.ecommerce.shop import LAYOUTS, TABLES, ZONE, create, read_models
 from upwell.core.protocols import Operation, TableChanges
 from upwell.core.sql import quote_table
 from upwell.ingest.apply import Ingest
-from upwell.ingest.tables import create
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.transform.plan import plan_models

@@ -2,7 +2,7 @@
 
 Sizes follow the number of order items: four items an order, twenty a customer; regions and products
 do not grow. Tables are made as ingest makes them (no index, in the order of the key), only filled
-by SQL instead of a snapshot; the change logs begin empty. A finished file is kept and copied, so
+by SQL instead of a copy; the change logs begin empty. A finished file is kept and copied, so
 that ten million items are generated once.
 """
 
@@ -11,9 +11,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import duckdb
+
+from upwell.core.protocols import SourceTable
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote_table
 from upwell.ingest import tables
+from upwell.ingest.tables import Captured
 from upwell.project.model_file import parse_model
 from upwell.project.values import Model
 from upwell.store import ledger
@@ -103,7 +107,7 @@ def open_copy(items: int, folder: Path, kept: Path) -> HotStore:
 
     ``kept`` is a folder for finished shops: one that is there is copied, else it is made there.
     """
-    finished = kept / f"shop-{items}.duckdb"
+    finished = kept / f"shop-{items}-{ledger.FORMAT}.duckdb"
     if not finished.exists():
         kept.mkdir(parents=True, exist_ok=True)
         unfinished = finished.with_suffix(".unfinished")
@@ -121,7 +125,7 @@ def _generate(items: int, path: Path) -> None:
         ledger.prepare(store.writer)
         with store.transaction() as connection:
             for table in TABLES:
-                tables.create(connection, table)
+                create(connection, table)
         store.checkpoint()
         for table in TABLES:
             query, parameters = rows_of(table.name, items)
@@ -129,6 +133,11 @@ def _generate(items: int, path: Path) -> None:
         store.checkpoint()
     finally:
         store.close()
+
+
+def create(connection: duckdb.DuckDBPyConnection, table: TableSchema) -> None:
+    """A captured table, empty, of a source that keeps no states."""
+    tables.create(connection, Captured(SourceTable(table, ""), tables.new_log()))
 
 
 def rows_of(table: str, items: int) -> tuple[str, dict[str, int]]:

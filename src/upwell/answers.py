@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,9 +21,11 @@ from upwell.core.sql import quote_table
 from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import change_logs, log_name
+from upwell.models import Models
 from upwell.sources.postgres.checksum import checksum_sql
 from upwell.store import freshness, ledger
 from upwell.store.hot import HotStore
+from upwell.table_states import TableStates
 from upwell.transform.explain import explain, text
 from upwell.transform.plan import Plan
 from upwell.transform.refresh import MODEL_FAILURES, prove
@@ -36,9 +38,9 @@ def answers(
     store: HotStore,
     hub: FeedHub,
     engine: Engine,
-    plan: Plan,
+    models: Models,
+    tables: TableStates,
     *,
-    layouts: Mapping[str, TableSchema],
     identity: str,
 ) -> dict[str, Answer]:
     """Every question the engine answers, by name."""
@@ -48,18 +50,20 @@ def answers(
 
     def on_status(_question: Question) -> Any:
         with store.view() as connection:
-            return status(connection, hub, engine, plan, layouts)
+            return status(connection, hub, engine, models, tables)
 
     def on_explain(question: Question) -> Any:
-        return explained(plan, question["name"])
+        return explained(models.plan, question["name"])
 
     def on_prove(question: Question) -> Any:
         with store.view() as connection:
-            return proofs(connection, plan, question.get("names") or (), engine.held)
+            return proofs(connection, models.plan, question.get("names") or (), models.held)
 
     def on_checksums(_question: Question) -> Any:
         # Positions are read first: the tables then hold at least everything up to them.
-        positions = {each.source.name: each.position for each in engine.followings}
+        positions = {each.name: each.position for each in engine.followings}
+        still = tables.still
+        layouts = {name: each for name, each in tables.layouts.items() if name not in still}
         with store.view() as connection:
             return {"positions": positions, "tables": checksums(connection, layouts)}
 
@@ -73,15 +77,51 @@ def answers(
         engine.submit(lambda connection: freshness.record(connection, dashboard, minute_us, seen))
         return {}
 
+    def on_resync(question: Question) -> Any:
+        names = question.get("names") or sorted(tables.layouts)
+        for name in names:
+            if name not in tables.layouts:
+                raise _unknown_table(name, tables.layouts)
+        engine.resync(names)
+        return {"names": list(names)}
+
+    def on_gauges(_question: Question) -> Any:
+        now_us = time.time_ns() // 1000
+        return {
+            "version": hub.version,
+            "durable_version": engine.durable.version if engine.has_lake else None,
+            "tables_still": len(tables.still),
+            "tables_read": len(tables.copying),
+            "models_held": len(models.held),
+            "sources": [
+                {
+                    "name": each.name,
+                    "age_ms": (now_us - each.complete_through_us) // 1000,
+                    "burden": msgspec.to_builtins(each.burden),
+                    "is_followed": each.stream is not None,
+                }
+                for each in engine.followings
+            ],
+        }
+
+    def on_readings(_question: Question) -> Any:
+        return {
+            "waiting": sorted({*engine.to_resync, *tables.copying}),
+            "readings": {name: msgspec.to_builtins(each) for name, each in engine.readings.items()},
+        }
+
     return {
         "identity": on_identity,
         "status": on_status,
         "explain": on_explain,
         "prove": on_prove,
-        "layouts": lambda _question: msgspec.to_builtins(list(layouts.values())),
+        "layouts": lambda _question: msgspec.to_builtins(list(tables.layouts.values())),
         "logs": on_logs,
         "checksums": on_checksums,
         "observe": on_observe,
+        "resync": on_resync,
+        "readings": on_readings,
+        "gauges": on_gauges,
     }
 
 
@@ -89,27 +129,41 @@ def status(
     connection: duckdb.DuckDBPyConnection,
     hub: FeedHub,
     engine: Engine,
-    plan: Plan,
-    layouts: Mapping[str, TableSchema],
+    models: Models,
+    tables: TableStates,
 ) -> dict[str, Any]:
     """Health in numbers; ages in milliseconds, times on our clock."""
     now_us = time.time_ns() // 1000
+    still, copying = tables.still, dict(tables.copying)
     sources = [
         {
-            "name": following.source.name,
+            "name": following.name,
             "position": following.position,
             "age_ms": (now_us - following.complete_through_us) // 1000,
-            "trouble": following.trouble,
+            "trouble": "\n".join(following.troubles),
+            "burden": msgspec.to_builtins(following.burden),
         }
         for following in engine.followings
     ]
+    contents = _contents(connection, models.plan, tables.layouts)
+    for table in contents["tables"]:
+        table["trouble"] = still.get(table["name"], "")
     return {
         "running": True,
         "version": hub.version,
         "trouble": hub.trouble,
         "durable_version": engine.durable.version if engine.has_lake else None,
         "sources": sources,
-        **_contents(connection, plan, layouts),
+        "reading": [
+            {
+                "name": name,
+                "parts": each.parts,
+                "stored": each.stored,
+                "estimated_rows": each.estimated_rows,
+            }
+            for name, each in sorted(copying.items())
+        ],
+        **contents,
     }
 
 
@@ -123,7 +177,13 @@ def stored_status(
         known = ledger.progress(connection, name)
         age_ms = (now_us - known.complete_through_us) // 1000
         sources.append(
-            {"name": name, "position": known.position, "age_ms": age_ms, "trouble": "not running"}
+            {
+                "name": name,
+                "position": known.position,
+                "age_ms": age_ms,
+                "trouble": "not running",
+                "burden": None,
+            }
         )
     return {
         "running": False,
@@ -131,6 +191,7 @@ def stored_status(
         "trouble": "Upwell does not run: nothing is taken in.",
         "durable_version": int(ledger.read_fact(connection, ledger.DURABLE) or 0) or None,
         "sources": sources,
+        "reading": [],
         **_contents(connection, plan, layouts),
     }
 
@@ -139,7 +200,10 @@ def _contents(
     connection: duckdb.DuckDBPyConnection, plan: Plan, layouts: Mapping[str, TableSchema]
 ) -> dict[str, Any]:
     return {
-        "tables": [{"name": name, "rows": _count(connection, name)} for name in sorted(layouts)],
+        "tables": [
+            {"name": name, "rows": _count(connection, name), "trouble": ""}
+            for name in sorted(layouts)
+        ],
         "models": [
             {
                 "name": model.name,
@@ -234,22 +298,24 @@ def checksums(
 def visible_schema(
     connection: duckdb.DuckDBPyConnection,
     name: str,
-    plan: Plan,
+    models: Mapping[str, TableSchema],
     layouts: Mapping[str, TableSchema],
 ) -> TableSchema:
     """The layout of anything a user may read. Raises UsageError for what is not there or hidden."""
     if name in layouts:
         return layouts[name]
-    models = {model.name: model.schema for model in plan.models}
     if name in models:
         return models[name]
     own = [f"upwell.{table}" for table in ledger.TABLES]
     if name in own or name in map(log_name, layouts):
         rows = connection.execute(f"DESCRIBE {quote_table(name)}").fetchall()
         return TableSchema(name, tuple(Column(row[0], row[1]) for row in rows))
-    known = [*models, *layouts, *map(log_name, layouts), *own]
-    near = difflib.get_close_matches(name, known, n=1)
-    raise UsageError(
+    raise _unknown_table(name, [*models, *layouts, *map(log_name, layouts), *own])
+
+
+def _unknown_table(name: str, known: Iterable[str]) -> UsageError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return UsageError(
         "unknown_table",
         f"Reading {name}: there is no such table or model.",
         where=name,

@@ -22,13 +22,13 @@ import structlog
 
 from upwell.core.errors import UpwellError
 from upwell.core.sql import quote_table
-from upwell.ingest.tables import change_logs
+from upwell.ingest.tables import captured, change_logs
 from upwell.publishing import Publishing
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.care import Care
 from upwell.store.lake.logged import OWN, Logged, own_log
-from upwell.store.lake.mark import Mark, MarkedSource
+from upwell.store.lake.mark import FORMAT, FORMAT_WITH_FROZEN, Mark, MarkedSource
 from upwell.store.lake.tables import OvertakenError
 from upwell.store.lake.writer import LakeWriter
 
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = (1.0, 60.0)
 _LOOK_SECONDS = 0.5
+#: A source that keeps much log for us waits no longer than this.
+_HURRIED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Pace:
 class Durability:
     """Makes rounds for as long as its block lasts, or until closed; a last one then.
 
-    ``logged_bytes`` gives how much was logged since the start, roughly. In the rounds' thread are
+    ``logged_bytes`` gives how much was logged since the start, roughly; ``is_hurried`` says whether
+    a source keeps much log until the next round. In the rounds' thread are
     called: ``on_durable`` after each, ``on_trouble`` with why nothing becomes durable just now (an
     empty text: it does), and ``on_lost`` once, if another engine has taken the lake over.
     """
@@ -63,6 +66,7 @@ class Durability:
         pace: Pace,
         publishing: Publishing,
         logged_bytes: Callable[[], int],
+        is_hurried: Callable[[], bool] = lambda: False,
         on_durable: Callable[[Mark], None],
         on_trouble: Callable[[str], None],
         on_lost: Callable[[UpwellError], None],
@@ -74,6 +78,7 @@ class Durability:
         self._publishing = publishing
         self._unpublished = ""
         self._logged_bytes = logged_bytes
+        self._is_hurried = is_hurried
         self._on_durable = on_durable
         self._on_trouble = on_trouble
         self._on_lost = on_lost
@@ -114,7 +119,10 @@ class Durability:
         """Until a round is due; False when there is to be none but the last."""
         begun, logged = time.monotonic(), self._logged_bytes()
         while not self._stop.wait(_LOOK_SECONDS):
-            due = time.monotonic() - begun >= self._pace.seconds
+            waited = time.monotonic() - begun
+            due = waited >= self._pace.seconds or (
+                waited >= _HURRIED_SECONDS and self._is_hurried()
+            )
             full = self._logged_bytes() - logged >= self._pace.megabytes * 2**20
             if due or full:
                 return True
@@ -172,7 +180,9 @@ def look(connection: duckdb.DuckDBPyConnection) -> tuple[Mark, list[Logged]]:
     version = ledger.latest_version(connection)
     logs = change_logs(connection)
     sources = {each.name.partition(".")[0] for each in logs}
+    frozen = {name: each.frozen for name, each in captured(connection).items() if each.frozen}
     mark = Mark(
+        format=FORMAT_WITH_FROZEN if frozen else FORMAT,
         lineage=ledger.read_fact(connection, ledger.LINEAGE) or "",
         version=version,
         logical_time_us=ledger.logical_time_us(connection),
@@ -186,6 +196,7 @@ def look(connection: duckdb.DuckDBPyConnection) -> tuple[Mark, list[Logged]]:
             if (known := ledger.progress(connection, source)).position
         },
         logs={each.name: each.identity for each in logs},
+        frozen=frozen,
     )
     return mark, [*logs, *(own_log(connection, name) for name in OWN)]
 

@@ -6,31 +6,25 @@ needs. ``python -m upwell.engine_process FOLDER`` is a child of the supervisor.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 from upwell.answers import answers, visible_schema
 from upwell.app import run_child
+from upwell.core.errors import Unavailable
 from upwell.core.schema import TableSchema
 from upwell.durability import Durability, Pace, trim
 from upwell.engine import Durable, Engine
 from upwell.feed.channel import FeedServer
 from upwell.feed.hub import FeedHub
-from upwell.ingest.tables import captured_tables, log_name
+from upwell.ingest.tables import log_name
+from upwell.models import Models
 from upwell.project.values import Project
 from upwell.project_lake import project_lake_held
 from upwell.publishing import Publishing, published_tables
-from upwell.start import (
-    StoppedError,
-    begin_following,
-    build_models,
-    layouts_ahead,
-    open_source,
-    open_store,
-)
+from upwell.start import begin_following, layouts_ahead, open_source, open_store
 from upwell.store import ledger
 from upwell.store.hot import HotStore, faults_named
 from upwell.store.lake.care import Care
@@ -39,9 +33,8 @@ from upwell.store.lake.publish import Publisher
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.supervise import report
-from upwell.transform.plan import Plan
-from upwell.transform.refresh import Refresher
-from upwell.wiring import plan_project, source_settings
+from upwell.table_states import TableStates
+from upwell.wiring import check_project, source_settings
 
 #: The loop comes back from DuckDB some hundred times a version and waits for Python's lock each
 #: time; with the usual 5 ms a version took a tenth longer beside a busy receiver.
@@ -52,7 +45,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
     """Follow the sources and serve the feed until ``stop``."""
     sys.setswitchinterval(SWITCH_SECONDS)
     place = StatePlace(project.folder)
-    with faults_named(place.hot_store), suppress(StoppedError), ExitStack() as closing:
+    with faults_named(place.hot_store), ExitStack() as closing:
         writer, hold = closing.enter_context(project_lake_held(project))
         store = open_store(
             place,
@@ -61,38 +54,44 @@ def run_engine(project: Project, stop: threading.Event) -> None:
             lake=writer.lake if writer is not None else None,
         )
         closing.callback(store.close)
-        store.use_threads(os.cpu_count() or 1)
-        begun = [open_source(store, setting) for setting in source_settings(project)]
-        for each in begun:
-            closing.callback(each.source.close)
-        plan_project(project, layouts_ahead(store, begun))
-        followings = [begin_following(store, each, report, stop) for each in begun]
-        layouts = captured_tables(store.writer)
-        plan = plan_project(project, layouts)
-        held = build_models(store, plan, report)
-        store.use_threads(1)
-
+        settings = source_settings(project)
+        sources = {setting.name: open_source(store, setting) for setting in settings}
+        for source in sources.values():
+            closing.callback(source.close)
+        policies = {name: each for one in settings for name, each in one.policies.items()}
+        tables = TableStates(store, policies)
+        models = Models(store, project.models.values(), report)
+        check_project(project, models, layouts_ahead(tables, sources, settings))
+        followings = [
+            begin_following(store, tables, sources[setting.name], setting, report)
+            for setting in settings
+        ]
         hub = FeedHub(
             store.reader,
             store.commit_lock,
             version=ledger.latest_version(store.writer),
-            schema_of=partial(_schema_of, store, plan, layouts),
+            schema_of=partial(_schema_of, store, models, tables),
         )
-        refresher = Refresher(store.writer, plan)
-        for name, reason in held.items():
-            refresher.hold(name, reason)
-        engine = Engine(store, hub, followings, refresher, layouts, has_lake=writer is not None)
-        hold.listen(engine.fail)
-        durability = _durability(project, plan, store, writer, engine)
         identity = ledger.read_fact(store.writer, "store") or ""
-        server = FeedServer(
-            place.socket,
+
+        def on_ready() -> None:
+            handlers = answers(store, hub, engine, models, tables, identity=identity)
+            server = FeedServer(place.socket, hub, store=identity, handlers=handlers)
+            closing.callback(server.stop)
+            report("ready", version=hub.version)
+
+        engine = Engine(
+            store,
             hub,
-            store=identity,
-            handlers=answers(store, hub, engine, plan, layouts=layouts, identity=identity),
+            followings,
+            tables,
+            models,
+            has_lake=writer is not None,
+            on_ready=on_ready,
+            report=report,
         )
-        closing.callback(server.stop)
-        report("ready", version=hub.version)
+        hold.listen(engine.fail)
+        durability = _durability(project, models, store, writer, engine)
         if durability is None:
             engine.run(stop)
         else:
@@ -101,7 +100,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
 
 
 def _durability(
-    project: Project, plan: Plan, store: HotStore, writer: LakeWriter | None, engine: Engine
+    project: Project, models: Models, store: HotStore, writer: LakeWriter | None, engine: Engine
 ) -> Durability | None:
     setting = project.settings.lake
     if setting is None or writer is None:
@@ -121,22 +120,23 @@ def _durability(
         pace=Pace(setting.commit_seconds, setting.commit_megabytes),
         publishing=Publishing(
             Publisher(writer),
-            published_tables(project, plan, setting),
+            published_tables(project, lambda: models.schemas, setting),
             seconds=setting.publish_minutes * 60,
         ),
         logged_bytes=lambda: engine.logged_bytes,
+        is_hurried=lambda: engine.is_source_waiting,
         on_durable=on_durable,
         on_trouble=engine.note_lake_trouble,
         on_lost=engine.fail,
     )
 
 
-def _schema_of(
-    store: HotStore, plan: Plan, layouts: dict[str, TableSchema], name: str
-) -> TableSchema:
+def _schema_of(store: HotStore, models: Models, tables: TableStates, name: str) -> TableSchema:
+    if name in models.missing:
+        raise Unavailable("model_not_there_yet", f"{name}: {models.missing[name]}", where=name)
     connection = store.reader()
     try:
-        return visible_schema(connection, name, plan, layouts)
+        return visible_schema(connection, name, models.schemas, tables.layouts)
     finally:
         connection.close()
 

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from upwell.core.errors import UsageError
+from upwell.core.protocols import SourceTable
 from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, literal, quoted_list
 from upwell.ingest.tables import change_log, log_name
@@ -128,7 +129,7 @@ class Logs:
     def _opened(self, table: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, LakeTable | None]]:
         """A connection in which ``_LOG`` is a table's whole log, and what the lake has of that."""
         name = log_name(table)
-        log = change_log(self.layouts[table], self.identities[name])
+        log = change_log(SourceTable(self.layouts[table], ""), self.identities[name])
         columns = quoted_list(column.name for column in log.columns)
         with connect(zone=self.zone) as connection:
             connection.register(_HOT, self.hot[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import duckdb
 import structlog
@@ -15,7 +15,6 @@ from upwell.project.settings import Lake
 from upwell.project.values import Project
 from upwell.store.lake.publish import TIMES, Publication, Published, Publisher
 from upwell.store.lake.tables import OvertakenError
-from upwell.transform.plan import Plan
 
 log = structlog.get_logger(__name__)
 
@@ -83,13 +82,33 @@ class Publishing:
         return self._troubles
 
 
-def published_tables(project: Project, plan: Plan, setting: Lake) -> Wanted:
+def published_tables(
+    project: Project,
+    models: Callable[[], Mapping[str, TableSchema]],
+    setting: Lake,
+) -> Wanted:
     """What the settings say is to be published: every model, where they say nothing.
 
-    A model that metrics are taken from is parted by the time of these.
+    A model that metrics are taken from is parted by the time of these. ``models`` gives the layouts
+    of those that have a result.
     """
-    models = {model.name: model.schema for model in plan.models}
-    layouts = {schema.name: schema for schema in plan.tables} | models
+    months = {**_times_of_metrics(project), **setting.publish_by_month}
+
+    def wanted(connection: duckdb.DuckDBPyConnection) -> list[Published]:
+        shown = models()
+        seen = {**captured_tables(connection), **shown}
+        names = setting.publish if setting.publish is not None else tuple(shown)
+        return [
+            Published(name, seen[name].columns, _time(seen[name], months.get(name)))
+            for name in names
+            if name in seen
+        ]
+
+    return wanted
+
+
+def check_months(setting: Lake, layouts: Mapping[str, TableSchema]) -> None:
+    """Raise ProjectError where a table is to be parted by a time that it does not have."""
     for name, column in setting.publish_by_month.items():
         schema = layouts.get(name)
         if schema is not None and _time(schema, column) is None:
@@ -100,18 +119,6 @@ def published_tables(project: Project, plan: Plan, setting: Lake) -> Wanted:
                 where="upwell.yaml: lake.publish_by_month",
                 next_step=f"Its times are: {', '.join(times) or 'none'}.",
             )
-    names = setting.publish if setting.publish is not None else tuple(models)
-    months = {**_times_of_metrics(project), **setting.publish_by_month}
-
-    def wanted(connection: duckdb.DuckDBPyConnection) -> list[Published]:
-        seen = {**captured_tables(connection), **models}
-        return [
-            Published(name, seen[name].columns, _time(seen[name], months.get(name)))
-            for name in names
-            if name in seen
-        ]
-
-    return wanted
 
 
 def _times_of_metrics(project: Project) -> dict[str, str]:

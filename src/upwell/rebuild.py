@@ -11,13 +11,19 @@ import time
 from collections.abc import Callable
 
 import duckdb
-import msgspec
 
 from upwell.core.errors import IntegrityError
 from upwell.core.faults import reach
-from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
-from upwell.ingest.tables import captured_tables, change_log, create, log_name, renew_log
+from upwell.ingest.tables import (
+    Captured,
+    captured_tables,
+    change_log,
+    create,
+    log_name,
+    logged_table,
+    renew_log,
+)
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.store.lake.lake import Lake
@@ -45,7 +51,7 @@ def rebuild(store: HotStore, lake: Lake, mark: Mark, report: Report) -> None:
         found = log_table(lake, name, identity)
         if found is None:
             raise _contradicts(name, "the mark names it, and it is not there")
-        rows += _restore(store, lake, found, identity, mark.version)
+        rows += _restore(store, lake, found, identity, mark)
         reach("rebuild.table_restored")
         report("rebuild_progress", table=name, done=number, of=len(mark.logs))
     with store.transaction() as connection:
@@ -69,14 +75,15 @@ def rebuild(store: HotStore, lake: Lake, mark: Mark, report: Report) -> None:
     report("rebuild_finished", version=mark.version, rows=rows, seconds=seconds)
 
 
-def _restore(store: HotStore, lake: Lake, table: LakeTable, identity: str, version: int) -> int:
-    schema = msgspec.json.decode(table.properties[LAYOUT], type=TableSchema)
+def _restore(store: HotStore, lake: Lake, table: LakeTable, identity: str, mark: Mark) -> int:
+    restored = logged_table(table.properties[LAYOUT])
+    schema = restored.schema
     with store.transaction() as connection:
-        create(connection, schema, identity)
+        create(connection, Captured(restored, identity, mark.frozen.get(schema.name, "")))
     store.checkpoint()  # layout and rows never share a write-ahead log
     names, current = quoted_list(schema.column_names), quote_table(schema.name)
-    log = change_log(schema, identity)
-    with log_rows(lake, table, log, version) as rows, store.transaction() as connection:
+    log = change_log(restored, identity)
+    with log_rows(lake, table, log, mark.version) as rows, store.transaction() as connection:
         try:
             done = connection.execute(
                 f"INSERT INTO {current} ({names}) SELECT {names} FROM ({standing(rows, schema)}) "

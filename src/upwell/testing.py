@@ -18,11 +18,19 @@ from upwell.core.batch import add, consolidate, from_rows, row_columns
 from upwell.core.errors import UpwellError, UsageError
 from upwell.core.position import Position
 from upwell.core.protocols import (
+    Beginning,
+    Burden,
+    Checksum,
+    CopiedRows,
+    CopyPlan,
     FeedMessage,
     Heartbeat,
+    KeyRange,
+    LayoutChange,
     Operation,
-    RefusedRows,
     SourceBatch,
+    SourceTable,
+    SourceTables,
     SourceTime,
     TableChanges,
     TableDelta,
@@ -231,7 +239,7 @@ def _concerns(message: FeedMessage, tables: Sequence[str]) -> bool:
 
 # ── a source ─────────────────────────────────────────────────────────────────────────────────────
 
-_SNAPSHOT_POSITION = Position("0")
+_FIRST_POSITION = Position("0")
 
 ScriptStep = SourceBatch | UpwellError
 """A batch that a stream gives, or a fault that one poll meets."""
@@ -252,7 +260,7 @@ def changed_rows(
 
 
 def one_transaction(
-    position: str, *changes: TableChanges | Truncation, committed_at_us: int
+    position: str, *changes: TableChanges | Truncation | LayoutChange, committed_at_us: int
 ) -> SourceBatch:
     """A batch of one source transaction; without changes it only moves position and time."""
     transactions = Transactions([Position(position)], np.array([committed_at_us], np.int64))
@@ -287,6 +295,8 @@ class MemorySource:
         self.name = name
         self.identity = identity
         self.acknowledged: list[Position] = []
+        self.burden: Burden | None = None
+        self.released = 0
         self._tables = list(tables)
         self._script = list(script)
         self._met: set[int] = set()
@@ -298,20 +308,48 @@ class MemorySource:
     def tables(self) -> Sequence[TableSchema]:
         return [schema for schema, _ in self._tables]
 
+    def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
+        """The tables as given, none of which ever changes."""
+        del known
+        return SourceTables({each.name: SourceTable(each, "as given") for each in self.tables})
+
     def add(self, *steps: ScriptStep) -> None:
         """Let the script go on with these."""
         with self._news:
             self._script.extend(steps)
             self._news.notify_all()
 
-    def snapshot(self) -> MemorySnapshot:
-        """The tables as given, from before the script's first batch."""
-        return MemorySnapshot(
-            {schema.name: rows for schema, rows in self._tables}, self._clock_us()
-        )
+    def checksum_sql(self, schema: TableSchema, relation: str) -> str:
+        """Of the number of rows alone."""
+        del schema
+        return f"SELECT count(*), 0 FROM {relation}"
 
-    def stream(self, position: Position) -> MemoryStream:
+    def has_ordered_keys(self, schema: TableSchema) -> bool:
+        """Ranges are not read."""
+        del schema
+        return False
+
+    def begin(self, tables: Sequence[SourceTable]) -> Beginning:
+        """From before the script's first batch."""
+        del tables
+        return Beginning(_FIRST_POSITION, self._clock_us(), self.identity)
+
+    def follow_only(self, tables: Sequence[SourceTable]) -> Sequence[str]:
+        """The script has what it has."""
+        del tables
+        return ()
+
+    def stream(self, position: Position, tables: Sequence[SourceTable]) -> MemoryStream:
+        del tables
         return MemoryStream(self, position)
+
+    def copy(self) -> MemoryCopy:
+        """The tables as given, from before the script's first batch."""
+        return MemoryCopy({schema.name: rows for schema, rows in self._tables})
+
+    def release(self) -> None:
+        """From now on the log is lost."""
+        self.released += 1
 
     def close(self) -> None:
         """Nothing is held."""
@@ -345,26 +383,31 @@ class MemorySource:
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySnapshot:
-    """The tables that a ``MemorySource`` begins with."""
+class MemoryCopy:
+    """The tables that a ``MemorySource`` begins with, so many rows in a part."""
 
     contents: dict[str, pa.Table]
-    taken_at_us: int
-    position: Position = _SNAPSHOT_POSITION
+    part_rows: int = 1_000
 
-    def estimated_rows(self, table: str) -> int:
-        return int(self.contents[table].num_rows)
+    def plan(self, table: SourceTable, part_bytes: int) -> CopyPlan:
+        del part_bytes
+        rows = self.contents[table.name].num_rows
+        return CopyPlan([str(at) for at in range(0, max(rows, 1), self.part_rows)], rows)
 
-    def read(self, table: str) -> Iterator[pa.RecordBatch]:
-        yield from self.contents[table].to_batches()
+    def read(self, table: SourceTable, part: str) -> CopiedRows:
+        rows = self.contents[table.name].slice(int(part), self.part_rows)
+        return CopiedRows(rows.to_batches(), (), _FIRST_POSITION, rows.nbytes)
 
-    def keep(self) -> None:
-        """Nothing is held."""
+    def compare(
+        self, table: SourceTable, keys: KeyRange, stored: Checksum
+    ) -> CopiedRows | Position:
+        """Always the rows."""
+        del keys, stored
+        return self.read(table, "0")
 
-    def refusals(self, table: str) -> Sequence[RefusedRows]:
-        """None: everything in memory can be stored."""
-        del table
-        return ()
+    def read_rows(self, table: SourceTable, keys: pa.Table) -> CopiedRows:
+        rows = self.contents[table.name].join(keys, list(table.schema.key), join_type="inner")
+        return CopiedRows(rows.to_batches(), (), _FIRST_POSITION, rows.nbytes)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -390,6 +433,11 @@ class MemoryStream:
         if batch is not None:
             self._position, self._given_at = batch.position, time.monotonic()
         return batch
+
+    @property
+    def burden(self) -> Burden | None:
+        """What the source was told to keep."""
+        return self._source.burden
 
     def acknowledge(self, position: Position) -> None:
         self._source.acknowledged.append(position)

@@ -29,7 +29,7 @@ def run_web(project: Project, stop: threading.Event) -> None:
         )
 
     host, _, port = project.settings.serve.http.rpartition(":")
-    app = create_app(project, client, report=observe)
+    app = create_app(project, client, report=observe, gauges=lambda: client.ask("gauges"))
     serve(
         app,
         host,

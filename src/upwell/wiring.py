@@ -5,13 +5,19 @@ What any process and most verbs need of a project; nothing of it opens a store o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
+from upwell.copying import Budget
+from upwell.core.policy import OnChange
 from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
+from upwell.following import LogPolicy
+from upwell.models import Models
+from upwell.project.settings import PostgresSource as PostgresSetting
 from upwell.project.values import Project
+from upwell.publishing import check_months
 from upwell.serve.web.metrics import check_metrics
 from upwell.sources.postgres.source import PostgresSource, slot_name
 from upwell.sources.postgres.tables import sql_name
@@ -25,6 +31,9 @@ class SourceSetting:
     name: str
     open: Callable[[str | None], Source]  # given the cluster's identity known so far
     tables: frozenset[str]
+    budget: Budget = field(default_factory=Budget)
+    log_policy: LogPolicy = field(default_factory=LogPolicy)
+    policies: Mapping[str, OnChange] = field(default_factory=dict)  # by name in SQL
 
 
 def source_settings(project: Project) -> list[SourceSetting]:
@@ -34,9 +43,25 @@ def source_settings(project: Project) -> list[SourceSetting]:
             name,
             partial(_open_source, project, name),
             frozenset(sql_name(name, table) for table in setting.tables),
+            _budget(setting),
+            LogPolicy(setting.log.cap_megabytes * 1e6, setting.log.beyond, setting.log.lost),
+            _policies(name, setting),
         )
         for name, setting in project.settings.sources.items()
     ]
+
+
+def _budget(setting: PostgresSetting) -> Budget:
+    megabytes = setting.copy.megabytes_per_second
+    return Budget(setting.copy.connections, None if megabytes is None else megabytes * 1_000_000)
+
+
+def _policies(source: str, setting: PostgresSetting) -> dict[str, OnChange]:
+    changes = setting.layout_changes
+    return {
+        sql_name(source, table): changes.tables.get(table, changes.policy)
+        for table in setting.tables
+    }
 
 
 def _open_source(project: Project, name: str, identity: str | None) -> PostgresSource:
@@ -58,7 +83,10 @@ def source_layouts(project: Project) -> dict[str, TableSchema]:
     for setting in source_settings(project):
         source = setting.open(None)
         try:
-            layouts |= {schema.name: schema for schema in source.tables}
+            looked = source.look()
+            for problem in looked.unfit.values():
+                raise problem
+            layouts |= {name: each.schema for name, each in looked.tables.items()}
         finally:
             source.close()
     return layouts
@@ -71,3 +99,13 @@ def plan_project(project: Project, layouts: dict[str, TableSchema]) -> Plan:
     if problems:
         raise problems[0]
     return plan
+
+
+def check_project(project: Project, models: Models, layouts: dict[str, TableSchema]) -> None:
+    """Raise ProjectError for what does not hold over these layouts of the captured tables."""
+    plan = models.check(layouts)
+    if project.settings.lake is not None:
+        check_months(project.settings.lake, layouts)
+    found = {**models.schemas, **{model.name: model.schema for model in plan.models}}
+    for problem in check_metrics(project, found):
+        raise problem

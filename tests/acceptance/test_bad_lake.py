@@ -34,7 +34,7 @@ from upwell.core.errors import Exit
 from upwell.store.lake.catalog import Access
 from upwell.store.lake.holder import LOCK_FILE
 from upwell.store.lake.lake import open_lake
-from upwell.store.lake.mark import FORMAT, LEDGER, PROPERTY, Mark
+from upwell.store.lake.mark import FORMAT_WITH_FROZEN, LEDGER, PROPERTY, Mark
 from upwell.store.lake.tables import Change
 from upwell.store.lake.writer import LakeWriter
 
@@ -94,13 +94,13 @@ def test_a_lake_of_a_newer_format_is_refused_and_left_as_it_was(shop: ShopProjec
     lake = open_lake("lake", shop.folder, Access())
     ledger = lake.table(LEDGER)
     assert ledger is not None
-    newer = msgspec.structs.replace(Mark(version=7), format=FORMAT + 1)
+    newer = msgspec.structs.replace(Mark(version=7), format=FORMAT_WITH_FROZEN + 1)
     properties = {PROPERTY: newer.as_property()[PROPERTY]}
     ledger.commit(Change(properties=properties), epoch=ledger.epoch)
     lake.close()
     before = listing(shop.folder / "lake")
     error = refused(shop, exit_code=Exit.ENVIRONMENT, code="lake_format")
-    assert str(FORMAT + 1) in error["what"]
+    assert str(FORMAT_WITH_FROZEN + 1) in error["what"]
     assert listing(shop.folder / "lake") == before
 
 

@@ -14,6 +14,7 @@ from benchmarks.ecommerce.shop import MODELS, TABLES, open_copy, read_models
 from benchmarks.ecommerce.trial import Full, Trial, Version
 from upwell.core.protocols import Operation
 from upwell.core.sql import quote_table, quoted_list
+from upwell.store import ledger
 from upwell.store.hot import HotStore
 
 ITEMS = 4_000
@@ -57,7 +58,7 @@ def test_a_kept_shop_is_copied_and_never_written_to(
     found = other.writer.execute("SELECT count(*), max(item_id) FROM shop.order_items").fetchone()
     other.close()
     assert found == (ITEMS, ITEMS - 1)
-    assert [each.name for each in kept.iterdir()] == [f"shop-{ITEMS}.duckdb"]
+    assert [each.name for each in kept.iterdir()] == [f"shop-{ITEMS}-{ledger.FORMAT}.duckdb"]
 
 
 def test_keys_of_the_shop_are_keys_and_its_references_lead_somewhere(store: HotStore) -> None:

@@ -15,21 +15,17 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from tests.stored import take_in
 from upwell import __version__
 from upwell.cli import access
 from upwell.cli import main as command_line
 from upwell.cli.operate import seconds
 from upwell.core.errors import Exit, UsageError
-from upwell.core.position import Position
 from upwell.core.schema import Column, TableSchema
-from upwell.ingest import tables
-from upwell.ingest.load import load_snapshot
 from upwell.project.read import read_project
-from upwell.start import build_models, open_store
-from upwell.store import ledger
+from upwell.start import open_store
 from upwell.store.place import StatePlace
 from upwell.testing import MemorySource
-from upwell.wiring import plan_project
 
 ORDERS = TableSchema(
     "shop.orders",
@@ -78,21 +74,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "upwell.yaml").write_text(SETTINGS)
     (tmp_path / "models" / "sold.sql").write_text(MODEL)
     store = open_store(StatePlace(tmp_path), zone="UTC", report=lambda *_, **__: None)
-    snapshot = MemorySource("shop", [(ORDERS, ROWS)]).snapshot()
-    with store.transaction() as connection:
-        tables.create(connection, ORDERS)
-        load_snapshot(
-            connection,
-            snapshot,
-            [ORDERS],
-            version=1,
-            received_at_us=1,
-            progress=lambda *_: None,
-        )
-        now = ledger.SourceProgress(Position("0/1"), 1)
-        ledger.append(connection, 1, 1, {"shop": now})
-    plan = plan_project(read_project(tmp_path, environment={}), {ORDERS.name: ORDERS})
-    build_models(store, plan, lambda *_, **__: None)
+    models = read_project(tmp_path, environment={}).models.values()
+    take_in(store, MemorySource("shop", [(ORDERS, ROWS)]), list(models))
     store.close()
     return tmp_path
 

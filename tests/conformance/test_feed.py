@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests import stored
 from upwell.core.batch import WEIGHT, from_rows
 from upwell.core.errors import UsageError
 from upwell.core.protocols import (
@@ -28,7 +29,6 @@ from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote_table
 from upwell.feed.channel import EngineClient, FeedServer
 from upwell.feed.hub import FeedHub
-from upwell.ingest import tables
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.testing import MemoryFeed
@@ -73,7 +73,7 @@ class InProcess:
     def __init__(self, store: HotStore) -> None:
         ledger.prepare(store.writer)
         for schema in SCHEMAS.values():
-            tables.create(store.writer, schema)
+            stored.create(store.writer, schema)
         self.store = store
         self.hub = FeedHub(store.reader, store.commit_lock, version=1, schema_of=schema_of)
         self.feed: Feed = self.hub

@@ -11,8 +11,19 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from upwell.core.errors import LayoutChangedError
 from upwell.core.position import Position
-from upwell.core.protocols import Operation, Source, SourceBatch, Stream, TableChanges
+from upwell.core.protocols import (
+    CopiedRows,
+    Copy,
+    LayoutChange,
+    Operation,
+    Source,
+    SourceBatch,
+    SourceTable,
+    Stream,
+    TableChanges,
+)
 from upwell.core.schema import Column, TableSchema
 from upwell.demo.server import Server
 from upwell.sources.postgres import PostgresSource
@@ -55,7 +66,11 @@ class Postgres:
 
     def sell(self, *ids: int) -> None:
         values = ", ".join(f"({number})" for number in ids)
-        self._connection.execute(f"insert into orders values {values}".encode())
+        self._connection.execute(f"insert into orders (id) values {values}".encode())
+
+    def add_column(self) -> None:
+        """A column whose value is 7 in all rows there are."""
+        self._connection.execute("alter table orders add kind int default 7")
 
     def close(self) -> None:
         self.source.close()
@@ -78,24 +93,43 @@ def orders(*ids: int) -> pa.Table:
     return pa.table({"id": pa.array(ids, pa.int32())})
 
 
+@pytest.fixture
+def postgres_shop(postgres: Server) -> Iterator[Postgres]:
+    """For what a script's tables do not do: they stay as they began."""
+    made = Postgres(postgres.url)
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["scripted", pytest.param("postgres", marks=pytest.mark.postgres)])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     if request.param == "scripted":
         yield Scripted()
         return
-    server: Server = request.getfixturevalue("postgres")
-    postgres = Postgres(server.url)
-    yield postgres
-    postgres.close()
+    yield request.getfixturevalue("postgres_shop")
 
 
-def begin(shop: Shop) -> Position:
-    """Read the tables away: a position to stream from."""
-    snapshot = shop.source.snapshot()
-    list(snapshot.read(ORDERS.name))
-    snapshot.keep()
-    snapshot.close()
-    return snapshot.position
+def tables_of(shop: Shop) -> list[SourceTable]:
+    return list(shop.source.look().tables.values())
+
+
+def begin(shop: Shop) -> tuple[Position, list[SourceTable]]:
+    """Have the log kept: a position to stream from, and the tables in the states they are in."""
+    tables = tables_of(shop)
+    return shop.source.begin(tables).position, tables
+
+
+@pytest.fixture
+def copy(shop: Shop) -> Iterator[Copy]:
+    """What reads the tables."""
+    copy = shop.source.copy()
+    yield copy
+    copy.close()
+
+
+def rows_of(read: CopiedRows) -> list[Any]:
+    assert not read.refused
+    return [value for batch in read.rows for value in batch.column("id").to_pylist()]
 
 
 def gather(stream: Stream, changes: int) -> list[SourceBatch]:
@@ -119,31 +153,131 @@ def ids_of(batches: list[SourceBatch]) -> Counter[Any]:
     return found
 
 
-def test_the_snapshot_holds_the_tables_as_they_stood(shop: Shop) -> None:
-    assert [schema.name for schema in shop.source.tables] == [ORDERS.name]
-    assert shop.source.tables[0].key == ("id",)
-    snapshot = shop.source.snapshot()
+def test_a_look_tells_the_tables_and_that_nothing_has_become_of_them(shop: Shop) -> None:
+    looked = shop.source.look()
+    assert {name: table.name for name, table in looked.tables.items()} == {ORDERS.name: ORDERS.name}
+    assert looked.tables[ORDERS.name].schema.key == ("id",)
+    assert (looked.unfit, looked.changes) == ({}, {})
     shop.sell(1)
-    parts = list(snapshot.read(ORDERS.name))
-    assert [row for part in parts for row in part.column("id").to_pylist()] == [0]
-    snapshot.keep()
-    snapshot.close()
+    again = shop.source.look(list(looked.tables.values()))
+    assert [each.schema for each in again.tables.values()] == [ORDERS]
+    assert (again.unfit, again.changes) == ({}, {})
 
 
-def test_the_stream_joins_the_snapshot_without_gap_or_double(shop: Shop) -> None:
-    snapshot = shop.source.snapshot()
+def test_a_beginning_tells_where_when_and_in_which_source(shop: Shop) -> None:
+    before_us = time.time_ns() // 1000
+    first = shop.source.begin(tables_of(shop))
+    second = shop.source.begin(tables_of(shop))
+    assert first.identity == second.identity
+    assert second.position >= first.position
+    assert abs(first.at_us - before_us) < 60_000_000
+
+
+def test_what_is_followed_can_be_told_again(shop: Shop) -> None:
+    _, tables = begin(shop)
+    assert list(shop.source.follow_only(tables)) == []
+    assert list(shop.source.follow_only(tables)) == []
+
+
+def test_a_copy_holds_the_tables_as_they_stand(shop: Shop, copy: Copy) -> None:
+    (table,) = tables_of(shop)
+    plan = copy.plan(table, 1 << 20)
+    reads = [copy.read(table, part) for part in plan.parts]
+    assert [value for read in reads for value in rows_of(read)] == [0]
+    assert plan.estimated_rows >= 0
+    for part in plan.parts:  # as often as one likes
+        assert copy.read(table, part).rows == reads[plan.parts.index(part)].rows
+
+
+def test_parts_and_stream_make_the_table_where_the_streams_rows_win(shop: Shop, copy: Copy) -> None:
+    position, (table,) = begin(shop)
+    stream = shop.source.stream(position, [table])
     shop.sell(1)
-    list(snapshot.read(ORDERS.name))
-    snapshot.keep()
-    snapshot.close()
-    shop.sell(2)
-    stream = shop.source.stream(snapshot.position)
-    assert ids_of(gather(stream, 2)) == Counter([1, 2])
+    copied: set[Any] = set()
+    number = 1
+    reached = position
+    for part in copy.plan(table, 1).parts:
+        number += 1
+        shop.sell(number)
+        read = copy.read(table, part)
+        copied.update(rows_of(read))
+        reached = max(reached, read.position)
+    number += 1
+    shop.sell(number)
+    batches = gather(stream, number)
+    assert batches[-1].position >= reached
+    streamed = ids_of(batches)
+    assert streamed == Counter(range(1, number + 1))  # each once
+    assert copied | set(streamed) == set(range(number + 1))
+    assert copied - set(streamed) == {0}
+    stream.close()
+
+
+@pytest.mark.postgres
+def test_what_the_stream_gave_before_a_plan_shows_in_every_reading_after_it(
+    postgres_shop: Postgres,
+) -> None:
+    shop = postgres_shop
+    position, (table,) = begin(shop)
+    stream = shop.source.stream(position, [table])
+    shop.sell(*range(1, 500))
+    gather(stream, 499)
+    copy = shop.source.copy()
+    parts = copy.plan(table, 1).parts
+    assert sorted(value for part in parts for value in rows_of(copy.read(table, part))) == list(
+        range(500)
+    )
+    copy.close()
+    stream.close()
+
+
+def test_rows_are_read_by_their_keys_as_far_as_they_are_there(shop: Shop, copy: Copy) -> None:
+    (table,) = tables_of(shop)
+    assert rows_of(copy.read_rows(table, orders(0, 77))) == [0]
+    assert rows_of(copy.read_rows(table, orders(77))) == []
+
+
+@pytest.mark.postgres
+def test_a_copy_of_a_table_that_changed_ends(postgres_shop: Postgres) -> None:
+    shop, copy = postgres_shop, postgres_shop.source.copy()
+    (table,) = tables_of(shop)
+    parts = copy.plan(table, 1 << 20).parts
+    shop.add_column()
+    for act in (
+        lambda: copy.plan(table, 1 << 20),
+        lambda: copy.read(table, parts[0]),
+        lambda: copy.read_rows(table, orders(0)),
+    ):
+        with pytest.raises(LayoutChangedError):
+            act()
+    (change,) = shop.source.look([table]).changes.values()
+    assert change.now.schema.column_names == ("id", "kind")
+    assert rows_of(copy.read(change.now, copy.plan(change.now, 1 << 20).parts[0])) == [0]
+    copy.close()
+
+
+@pytest.mark.postgres
+def test_what_has_become_of_a_table_comes_first_in_its_stream(postgres_shop: Postgres) -> None:
+    shop = postgres_shop
+    position, tables = begin(shop)
+    shop.add_column()
+    stream = shop.source.stream(position, tables)
+    batch = stream.poll(10)
+    assert batch is not None
+    (change,) = batch.changes
+    assert isinstance(change, LayoutChange)
+    assert change.fills is not None
+    assert (change.table, change.fills.to_pylist()) == (ORDERS.name, [{"kind": 7}])
+    assert batch.position >= position
+    stream.close()
+    stream = shop.source.stream(batch.position, [change.now])
+    shop.sell(1)
+    assert ids_of(gather(stream, 1)) == Counter([1])
     stream.close()
 
 
 def test_positions_rise_and_transactions_stay_whole(shop: Shop) -> None:
-    stream = shop.source.stream(begin(shop))
+    stream = shop.source.stream(*begin(shop))
     for first in (10, 20, 30):
         shop.sell(first, first + 1)
     batches = [batch for batch in gather(stream, 6) if batch.changes]
@@ -160,30 +294,31 @@ def test_positions_rise_and_transactions_stay_whole(shop: Shop) -> None:
 
 
 def test_a_stream_begun_again_gives_what_lies_after_its_position(shop: Shop) -> None:
-    stream = shop.source.stream(begin(shop))
+    position, tables = begin(shop)
+    stream = shop.source.stream(position, tables)
     shop.sell(1)
     position = gather(stream, 1)[-1].position
     stream.acknowledge(position)
     stream.close()
     shop.sell(2)
-    again = shop.source.stream(position)
+    again = shop.source.stream(position, tables)
     assert ids_of(gather(again, 1)) == Counter([2])
     again.close()
 
 
 def test_what_was_not_acknowledged_is_given_again(shop: Shop) -> None:
-    position = begin(shop)
-    stream = shop.source.stream(position)
+    position, tables = begin(shop)
+    stream = shop.source.stream(position, tables)
     shop.sell(1)
     gather(stream, 1)
     stream.close()
-    again = shop.source.stream(position)
+    again = shop.source.stream(position, tables)
     assert ids_of(gather(again, 1)) == Counter([1])
     again.close()
 
 
 def test_time_goes_on_while_nothing_happens(shop: Shop) -> None:
-    stream = shop.source.stream(begin(shop))
+    stream = shop.source.stream(*begin(shop))
     times: list[int] = []
     deadline = time.monotonic() + 20
     while len(times) < 3:

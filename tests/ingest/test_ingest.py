@@ -1,4 +1,4 @@
-"""Layouts that grow, snapshots taken again, and rows in quarantine."""
+"""Layouts that grow, and rows in quarantine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from upwell.core.errors import EnvironmentFault, GapError, IntegrityError
+from tests.stored import create
+from upwell.core.errors import EnvironmentFault, IntegrityError
 from upwell.core.protocols import Operation, Refusal, TableChanges
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect
 from upwell.ingest import tables
 from upwell.ingest.apply import Ingest
-from upwell.ingest.load import load_snapshot
 from upwell.store import ledger
-from upwell.testing import MemorySource, changed_rows, one_transaction
+from upwell.testing import changed_rows, one_transaction
 
 ID, NOTE, SIZE = (
     Column("id", "INTEGER", nullable=False),
@@ -35,7 +35,7 @@ BARE = TableSchema("shop.orders", (ID,), ("id",))
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     made = connect(zone="UTC", threads=1)
     ledger.prepare(made)
-    tables.create(made, ORDERS)
+    create(made, ORDERS)
     yield made
     made.close()
 
@@ -54,19 +54,6 @@ def summed(connection: duckdb.DuckDBPyConnection) -> list[Any]:
         "SELECT COLUMNS(c -> c NOT LIKE '\\_%' ESCAPE '\\') FROM shop.orders__log "
         "GROUP BY ALL HAVING sum(_weight) <> 0 ORDER BY id"
     ).fetchall()
-
-
-def load(
-    connection: duckdb.DuckDBPyConnection, schema: TableSchema, found: pa.Table, version: int
-) -> int:
-    return load_snapshot(
-        connection,
-        MemorySource("shop", [(schema, found)]).snapshot(),
-        [schema],
-        version=version,
-        received_at_us=0,
-        progress=lambda *_: None,
-    )
 
 
 def take(
@@ -99,49 +86,6 @@ def test_a_column_the_source_dropped_stays_and_reads_null(
     bare = rows((2, None)).select(["id"])
     take(connection, changed_rows(BARE, bare, Operation.UPDATE))
     assert current(connection) == [(1, "a"), (2, None)]
-    assert summed(connection) == current(connection)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        dataclasses.replace(ORDERS, columns=(Column("id", "BIGINT"), NOTE)),
-        dataclasses.replace(ORDERS, key=("id", "note")),
-    ],
-    ids=["another type", "another key"],
-)
-def test_a_layout_that_stored_rows_cannot_follow_is_refused(other: TableSchema) -> None:
-    with pytest.raises(GapError) as caught:
-        tables.merged_layout(ORDERS, other)
-    assert caught.value.code == "layout_changed"
-    assert caught.value.where == ORDERS.name
-    assert caught.value.next_step
-
-
-# ── snapshots ────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_snapshot_taken_again_logs_what_differs_alone(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
-    assert load(connection, ORDERS, rows((1, "a"), (2, "b"), (3, None)), 1) == 3
-    load(connection, ORDERS, rows((1, "a"), (2, "B"), (4, "d")), 2)
-    assert current(connection) == [(1, "a"), (2, "B"), (4, "d")]
-    assert summed(connection) == current(connection)
-    news = connection.execute(
-        "SELECT id, _weight FROM shop.orders__log WHERE _version = 2 ORDER BY ALL"
-    ).fetchall()
-    assert news == [(2, -1), (2, 1), (3, -1), (4, 1)]
-    load(connection, ORDERS, rows((1, "a"), (2, "B"), (4, "d")), 3)
-    assert connection.execute("SELECT max(_version) FROM shop.orders__log").fetchone() == (2,)
-
-
-def test_a_snapshot_without_a_stored_column_reads_null_in_table_and_log(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
-    load(connection, ORDERS, rows((1, "a")), 1)
-    load(connection, BARE, rows((1, None), (2, None)).select(["id"]), 2)
-    assert current(connection) == [(1, None), (2, None)]
     assert summed(connection) == current(connection)
 
 
@@ -239,7 +183,7 @@ def stored_events(connection: duckdb.DuckDBPyConnection) -> list[Any]:
 def test_keys_at_infinity_and_before_christ_move_like_any_other(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    tables.create(connection, EVENTS)
+    create(connection, EVENTS)
     before = events((INFINITY, 0, "a"), (LONG_AGO, 0, "b"))
     after = events((INFINITY, -800_000, "a"), (INFINITY, 2**31 - 1, "b"))
     take(connection, changed_rows(EVENTS, before), EVENTS)
@@ -260,7 +204,7 @@ def test_keys_at_infinity_and_before_christ_are_described_in_quarantine(
     connection: duckdb.DuckDBPyConnection, zone: str
 ) -> None:
     connection.execute(f"SET TimeZone = '{zone}'")
-    tables.create(connection, EVENTS)
+    create(connection, EVENTS)
     change = changed_rows(EVENTS, events((INFINITY, -800_000, None), (0, 0, None)))
     take(connection, refused(change, [True, True]), EVENTS)
     assert [row[2] for row in in_quarantine(connection)] == [
@@ -281,7 +225,7 @@ def readings(*values: tuple[float, str | None]) -> pa.Table:
 
 
 def test_a_row_is_found_under_any_zero_and_any_nan(connection: duckdb.DuckDBPyConnection) -> None:
-    tables.create(connection, READINGS)
+    create(connection, READINGS)
     take(connection, changed_rows(READINGS, readings((-0.0, "zero"), (NAN, "none"))), READINGS)
     both = changed_rows(READINGS, readings((0.0, None), (-NAN, None)), Operation.UPDATE)
     take(connection, leaving_out(both, [True, True]), READINGS)
@@ -340,7 +284,7 @@ def wordy(*values: tuple[int, int]) -> pa.Table:
 def test_a_source_may_call_its_columns_what_it_likes(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    tables.create(connection, WORDY)
+    create(connection, WORDY)
     take(connection, changed_rows(WORDY, wordy((1, 7), (2, 8))), WORDY)
     moved = dataclasses.replace(
         changed_rows(WORDY, wordy((3, 9), (2, 6)), Operation.UPDATE),
@@ -360,7 +304,7 @@ def test_a_column_named_as_only_ours_may_be_is_refused(
 ) -> None:
     wrong = TableSchema("shop.orders", (ID, NOTE, Column(name, "INTEGER")), ("id",))
     for refuse in (
-        lambda: tables.create(connection, wrong),
+        lambda: create(connection, wrong),
         lambda: tables.merged_layout(ORDERS, wrong),
     ):
         with pytest.raises(EnvironmentFault) as caught:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pyarrow as pa
+from pyiceberg.exceptions import NoSuchTableError
 
 from tests.acceptance.running import (
     ShopProject,
@@ -208,10 +209,12 @@ def run(connection: psycopg.Connection[object], *statements: str) -> None:
 
 
 def published_version(project: ShopProject) -> int:
-    """Through which version everything was published."""
+    """Through which version everything was published; 0 before it is there."""
     catalog = catalog_of_folder(project.folder / "lake")
     try:
         table = catalog.load_table(lake_name(list(SHOWN)[-1]))
         return int(table.properties.get(PUBLISHED, "0"))
+    except NoSuchTableError:
+        return 0
     finally:
         catalog.close()

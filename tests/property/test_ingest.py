@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.stored import create
 from upwell.core.batch import WEIGHT
 from upwell.core.position import Position
 from upwell.core.protocols import (
@@ -37,8 +38,8 @@ from upwell.core.protocols import (
 )
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import connect, quote_table
-from upwell.ingest import tables
 from upwell.ingest.apply import Ingest
+from upwell.ingest.tables import log_name
 from upwell.store import ledger
 
 Row = tuple[Any, ...]
@@ -398,7 +399,7 @@ def a_store() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = connect(zone="Europe/London", threads=1)
     ledger.prepare(connection)
     for schema in TABLES:
-        tables.create(connection, schema)
+        create(connection, schema)
     yield connection
     connection.close()
 
@@ -423,7 +424,7 @@ def rows_in(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> Count
 
 
 def log_in(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> Counter[Any]:
-    name = quote_table(tables.log_name(schema.name))
+    name = quote_table(log_name(schema.name))
     found = connection.execute(f"FROM {name}").to_arrow_table()
     stamps = [found.column(each).to_pylist() for each in ("_weight", "_position", "_committed_at")]
     stamped = zip(rows_of(found, schema), *stamps, strict=True)

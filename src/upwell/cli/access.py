@@ -158,7 +158,12 @@ class _Stored:
     def tables(self, names: Sequence[str]) -> tuple[int, dict[str, pa.Table]]:
         found = {}
         for name in names:
-            schema = answers.visible_schema(self._connection, name, self._plan, self._layouts)
+            schema = answers.visible_schema(
+                self._connection,
+                name,
+                {model.name: model.schema for model in self._plan.models},
+                self._layouts,
+            )
             found[name] = self._connection.execute(
                 f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
             ).to_arrow_table()

@@ -83,14 +83,22 @@ def _show_status(data: Mapping[str, Any]) -> None:
     console.print(f"{state}, version {data['version']:,}")
     if data["trouble"]:
         console.print(f"{_BAD} {data['trouble']}", highlight=False)
-    sources = Table("source", "age", "position", "trouble", box=None, pad_edge=False)
+    sources = Table("source", "age", "position", "log kept", "trouble", box=None, pad_edge=False)
     for source in data["sources"]:
+        kept = f"{source['burden']['retained_bytes'] / 1e6:,.0f} MB" if source["burden"] else ""
         sources.add_row(
-            source["name"], _age(source["age_ms"]), source["position"], source["trouble"]
+            source["name"], _age(source["age_ms"]), source["position"], kept, source["trouble"]
+        )
+    for reading in data["reading"]:
+        console.print(
+            f"[yellow]…[/] {reading['name']} is being read: {reading['stored']:,} of "
+            f"{reading['parts']:,} parts",
+            highlight=False,
         )
     rows = Table("table or model", "rows", "refresh", box=None, pad_edge=False)
     for table in data["tables"]:
-        rows.add_row(table["name"], f"{table['rows']:,}", "captured")
+        state = "stands still" if table["trouble"] else "captured"
+        rows.add_row(table["name"], f"{table['rows']:,}", state)
     for model in data["models"]:
         rows.add_row(model["name"], f"{model['rows']:,}", model["refresh"])
     console.print(sources)

@@ -1,9 +1,10 @@
-"""The verbs that keep data whole: ``scrub``, ``backup`` and ``restore``."""
+"""The verbs that keep data whole: ``resync``, ``scrub``, ``backup`` and ``restore``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from upwell.cli.access import project_in
 from upwell.cli.output import answer, console
 from upwell.core.errors import UsageError
 from upwell.durability import look
+from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables, log_name
 from upwell.project.values import Project
 from upwell.project_lake import find_project_lake, project_lake_held
@@ -24,6 +26,40 @@ from upwell.store.lake.repair import Known, Repaired, repair
 from upwell.store.lake.scrub import Scrubbed
 from upwell.store.lake.scrub import scrub as look_through
 from upwell.store.place import StatePlace
+
+#: How often the engine is asked whether it has done what it was asked for.
+_LOOK_SECONDS = 0.2
+
+
+def resync(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
+    """Have the running engine compare tables with their source; waits until it has."""
+    client = EngineClient(StatePlace(project_in(folder).folder).find_socket())
+    before = client.ask("readings")["readings"]
+    asked = client.ask("resync", {"names": list(names)})["names"]
+    while True:
+        found = client.ask("readings")
+        if not set(asked) & set(found["waiting"]):
+            break
+        time.sleep(_LOOK_SECONDS)
+    done = found["readings"]
+    tables = [
+        {"name": name, **done[name]}
+        for name in asked
+        if name in done and done[name] != before.get(name)
+    ]
+    left = sorted(set(asked) - {table["name"] for table in tables})
+    answer({"tables": tables, "not_read": left}, as_json=as_json, show=_show_resync, ok=not left)
+
+
+def _show_resync(data: Mapping[str, Any]) -> None:
+    for table in data["tables"]:
+        console.print(
+            f"[green]✓[/] {table['name']}: {table['rows']:,} rows, {table['differing']:,} "
+            f"differed; read {table['parts_read']:,} of {table['parts']:,} parts",
+            highlight=False,
+        )
+    for name in data["not_read"]:
+        console.print(f"[red]✗[/] {name} was not read: `upwell status` says why", highlight=False)
 
 
 def scrub(folder: Path, *, mend: bool, as_json: bool) -> None:

@@ -176,6 +176,14 @@ def verify(project: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command()
+def resync(tables: Names = None, project: Folder = HERE, as_json: Json = False) -> None:
+    """Compare tables with their source by ranges of keys, and read what differs."""
+    from upwell.cli import keeping
+
+    keeping.resync(project, tables or [], as_json=as_json)
+
+
+@app.command()
 def drill(
     quick: Annotated[bool, typer.Option("--quick", help="A few faults, within 45 s.")] = False,
     as_json: Json = False,

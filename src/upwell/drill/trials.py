@@ -1,6 +1,6 @@
 """Where a drill makes Upwell fail: every named point of the source that a run passes.
 
-Points are reached in the order of the phases: a start that takes a snapshot, work under load, and
+Points are reached in the order of the phases: a start that reads the tables, work under load, and
 the rebuild of a hot store that is gone. A test holds the list complete.
 """
 
@@ -14,7 +14,7 @@ class Phase(StrEnum):
     """When a point is reached."""
 
     START = "start"
-    ANEW = "start anew"  # the snapshot a second time: hot store and lake are gone
+    ANEW = "start anew"  # the tables a second time: hot store and lake are gone
     LOAD = "load"
     REBUILD = "rebuild"
 
@@ -37,12 +37,14 @@ TRIALS = (
     # A start folds the log in for sure; load reaches the size at which it is only after a while.
     Trial("store.before_checkpoint", _START, "before the write-ahead log is folded in"),
     Trial("store.after_checkpoint", _START, "after the write-ahead log is folded in", at=2),
-    Trial("start.snapshot_part_loaded", _START, "half-way through the snapshot", at=4),
-    Trial(
-        "start.snapshot_committed", _START, "snapshot stored, source not told yet", is_quick=True
-    ),
+    Trial("start.source_begun", _START, "source keeps its log, store does not know yet"),
+    Trial("copy.begun", _START, "written down what is to be read"),
+    Trial("copy.planned", _START, "a table cut into parts", at=2),
+    Trial("copy.part_stored", _START, "half-way through reading the tables", at=4),
+    Trial("copy.prepared", _START, "all read, not yet in place"),
+    Trial("copy.settled", _START, "tables in place, models not built", is_quick=True),
     Trial("start.model_built", _START, "while building a model"),
-    Trial("start.snapshot_kept", _ANEW, "between snapshot and first change"),
+    Trial("copy.part_stored", _ANEW, "in the middle of reading the tables, again", at=2),
     Trial("engine.batch_read", _LOAD, "changes read, nothing written yet", at=2),
     Trial("engine.batch_ingested", _LOAD, "in the middle of a version, rows written"),
     Trial("engine.models_refreshed", _LOAD, "in the middle of a version, models done"),

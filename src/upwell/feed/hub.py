@@ -36,10 +36,11 @@ _OVERHEAD_BYTES = 8 << 10
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One version as the engine made it."""
+    """One version as the engine made it; ``anew``: tables whose followers begin again here."""
 
     end: VersionEnd
     deltas: Mapping[str, pa.Table]
+    anew: frozenset[str] = frozenset()
 
     @property
     def size_bytes(self) -> int:
@@ -98,15 +99,23 @@ class FeedHub:
     def version(self) -> int:
         return self._end.version
 
-    def publish(self, end: VersionEnd, deltas: Mapping[str, pa.Table]) -> None:
+    def publish(
+        self,
+        end: VersionEnd,
+        deltas: Mapping[str, pa.Table],
+        *,
+        anew: frozenset[str] = frozenset(),
+    ) -> None:
         """Announce a version. Called with the commit lock held, right after the commit.
 
-        Of ``deltas`` only the published ones are kept: tables that some follower names.
+        Of ``deltas`` only the published ones are kept: tables that some follower names. Those that
+        are ``anew`` may have another layout now; their followers get all rows again.
         """
         with self._changed:
             self._end = end
             kept = {name: delta for name, delta in deltas.items() if name in self._kept_since}
-            self._recent.append(Published(end, kept))
+            self._kept_since |= dict.fromkeys(anew & self._kept_since.keys(), end.version)
+            self._recent.append(Published(end, kept, anew))
             self._changed.notify_all()
 
     def set_times(self, times: Sequence[SourceTime], trouble: str = "") -> None:
@@ -143,7 +152,8 @@ class FeedHub:
         at = version if version is not None and version >= since else None
         while not self._closed:
             news = self._news(at)
-            if news is None:
+            if news is None or any(each.anew & wanted.keys() for each in news):
+                wanted = {name: self.schema_of(name) for name in tables}
                 for message in self.snapshot(wanted):
                     yield message
                     at = message.version

@@ -141,7 +141,11 @@ def net_change(images: Images) -> pa.Table:
 
     No image of before stays: its row is touched.
     """
-    stays = images.is_row & (images.ended_by == STAYS)
     first = from_rows(images.rows.slice(0, images.before), -1)
-    last = from_rows(images.rows.filter(pa.array(stays)))
-    return consolidate(add([first, last]))
+    return consolidate(add([first, from_rows(last_images(images))]))
+
+
+def last_images(images: Images) -> pa.Table:
+    """The rows that touched rows are in the end."""
+    stays = images.is_row & (images.ended_by == STAYS)
+    return images.rows.filter(pa.array(stays))

@@ -1,18 +1,20 @@
 """The physical tables of a captured table: its current table and its change log.
 
 ``shop.orders`` holds the rows as they stand; ``shop.orders__log`` every change ever taken in. A
-layout that grew is followed by adding columns; anything else is refused here, before a row is
-touched, because older rows could not be told from newer ones.
+layout that grew is followed by adding columns; in any other case older rows could not be told from
+newer ones, and the table is read anew under the new layout.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import uuid4
 
 import duckdb
 import msgspec
 
-from upwell.core.errors import EnvironmentFault, GapError
+from upwell.core.errors import EnvironmentFault
+from upwell.core.protocols import SourceTable
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import column_definition, quote, quote_table
 from upwell.ingest.staging import is_ours
@@ -35,38 +37,64 @@ def log_name(table: str) -> str:
     return f"{table}__log"
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A table with rows in the store: as what it was read, and the identity of its change log.
+
+    ``frozen`` says why nothing more is taken in, until it is read anew; empty if it is followed.
+    """
+
+    table: SourceTable
+    log: str
+    frozen: str = ""
+
+    @property
+    def schema(self) -> TableSchema:
+        return self.table.schema
+
+
+def captured(connection: duckdb.DuckDBPyConnection) -> dict[str, Captured]:
+    """The tables with rows in the store, by SQL name."""
+    rows = connection.execute(
+        "SELECT layout, state, log, frozen FROM _upwell.captured ORDER BY name"
+    ).fetchall()
+    tables = (
+        Captured(SourceTable(msgspec.json.decode(layout, type=TableSchema), state), log, frozen)
+        for layout, state, log, frozen in rows
+    )
+    return {each.schema.name: each for each in tables}
+
+
 def captured_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, TableSchema]:
-    """The layouts the store was made with, by SQL name."""
-    rows = connection.execute("SELECT layout FROM _upwell.captured ORDER BY name").fetchall()
-    schemas = [msgspec.json.decode(row[0], type=TableSchema) for row in rows]
-    return {schema.name: schema for schema in schemas}
+    """The layouts of the tables with rows in the store, by SQL name."""
+    return {name: each.schema for name, each in captured(connection).items()}
 
 
 def change_logs(connection: duckdb.DuckDBPyConnection) -> list[Logged]:
     """The change logs of all captured tables, as the lake takes them over."""
-    rows = connection.execute("SELECT layout, log FROM _upwell.captured ORDER BY name").fetchall()
-    return [
-        change_log(msgspec.json.decode(layout, type=TableSchema), identity)
-        for layout, identity in rows
-    ]
+    return [change_log(each.table, each.log) for each in captured(connection).values()]
 
 
-def change_log(schema: TableSchema, identity: str) -> Logged:
+def change_log(table: SourceTable, identity: str) -> Logged:
     """The change log of a captured table, as the lake holds it."""
-    columns = (*schema.columns, *LOG_COLUMNS)
-    layout = msgspec.json.encode(schema).decode()
-    return Logged(log_name(schema.name), columns, "_version", LOG_BOUNDS, identity, layout)
+    columns = (*table.schema.columns, *LOG_COLUMNS)
+    layout = msgspec.json.encode({**msgspec.to_builtins(table.schema), "state": table.state})
+    return Logged(log_name(table.name), columns, "_version", LOG_BOUNDS, identity, layout.decode())
 
 
-def create(
-    connection: duckdb.DuckDBPyConnection, schema: TableSchema, log: str | None = None
-) -> None:
+def logged_table(layout: str) -> SourceTable:
+    """The table of a change log, from what the lake holds as its layout."""
+    schema = msgspec.json.decode(layout, type=TableSchema)
+    return SourceTable(schema, msgspec.json.decode(layout).get("state", ""))
+
+
+def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
     """Make a captured table's current table and change log, empty, replacing what was there.
 
-    ``log`` is the identity of the change log where it goes on from what the lake holds of it.
     Raises EnvironmentFault for a column named as only ours may be.
     """
-    _refuse_our_names(schema)
+    schema = of.schema
+    refuse_our_names(schema)
     source = schema.name.partition(".")[0]
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
     for name, columns in (
@@ -76,15 +104,33 @@ def create(
         layout = ", ".join(column_definition(column.name, column.type) for column in columns)
         connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
     connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
+    layout = msgspec.json.encode(schema).decode()
     connection.execute(
-        "INSERT INTO _upwell.captured VALUES (?, ?, ?)",
-        [schema.name, msgspec.json.encode(schema).decode(), log or uuid4().hex],
+        "INSERT INTO _upwell.captured VALUES (?, ?, ?, ?, ?)",
+        [schema.name, layout, of.log, of.table.state, of.frozen],
     )
+
+
+def new_log() -> str:
+    """An identity for a change log that begins."""
+    return uuid4().hex
 
 
 def renew_log(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Give a table's change log a new identity: what it holds from here on stands by itself."""
-    connection.execute("UPDATE _upwell.captured SET log = ? WHERE name = ?", [uuid4().hex, name])
+    connection.execute("UPDATE _upwell.captured SET log = ? WHERE name = ?", [new_log(), name])
+
+
+def freeze(connection: duckdb.DuckDBPyConnection, name: str, why: str) -> None:
+    """Take nothing more in of a table, for this reason; an empty one ends it."""
+    connection.execute("UPDATE _upwell.captured SET frozen = ? WHERE name = ?", [why, name])
+
+
+def note_state(connection: duckdb.DuckDBPyConnection, table: SourceTable) -> None:
+    """The stored rows of a table stand for what its source has in this state."""
+    connection.execute(
+        "UPDATE _upwell.captured SET state = ? WHERE name = ?", [table.state, table.name]
+    )
 
 
 def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -97,19 +143,9 @@ def drop(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def merged_layout(stored: TableSchema, incoming: TableSchema) -> TableSchema:
     """The layout that holds both: new columns are added, vanished ones stay and read NULL.
 
-    Raises GapError when a column's stored type or the key changed, EnvironmentFault when a new
-    column is named as only ours may be.
+    Raises EnvironmentFault when a new column is named as only ours may be.
     """
-    _refuse_our_names(incoming)
-    types = {column.name: column.type for column in incoming.columns}
-    for column in stored.columns:
-        if types.get(column.name, column.type) != column.type:
-            raise _changed(
-                stored.name,
-                f"column {column.name} was {column.type} and is now {types[column.name]}",
-            )
-    if stored.key != incoming.key:
-        raise _changed(stored.name, f"the key was {stored.key} and is now {incoming.key}")
+    refuse_our_names(incoming)
     known = set(stored.column_names)
     added = tuple(column for column in incoming.columns if column.name not in known)
     return TableSchema(stored.name, stored.columns + added, stored.key)
@@ -138,7 +174,8 @@ def widen(connection: duckdb.DuckDBPyConnection, stored: TableSchema, wanted: Ta
     )
 
 
-def _refuse_our_names(schema: TableSchema) -> None:
+def refuse_our_names(schema: TableSchema) -> None:
+    """Raise EnvironmentFault where a column is named as only ours may be."""
     for name in filter(is_ours, schema.column_names):
         raise EnvironmentFault(
             "column_name_reserved",
@@ -146,13 +183,3 @@ def _refuse_our_names(schema: TableSchema) -> None:
             where=f"{schema.name}.{name}",
             next_step="Rename the column in the source, or leave the table out of upwell.yaml.",
         )
-
-
-def _changed(table: str, how: str) -> GapError:
-    return GapError(
-        "layout_changed",
-        f"Following {table}: its layout changed in a way that stored rows cannot follow: {how}.",
-        where=table,
-        next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
-        "everything is read anew from the source.",
-    )

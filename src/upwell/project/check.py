@@ -53,6 +53,10 @@ def check_settings(declared: Declarations) -> Iterator[ProjectError]:
                 next_step="take another name, such as the name of the application",
             )
         yield from _check_tables(name, source.tables, settings)
+        for table in source.layout_changes.tables:
+            if table not in source.tables:
+                where = settings.where("sources", name, "layout_changes", "tables", table)
+                yield unknown_name("table", table, source.tables, where)
 
 
 def check_semantic_models(declared: Declarations) -> Iterator[ProjectError]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from upwell.core.policy import OnChange, OnFullLog, OnLostLog
 from upwell.project.url import redact_url
 from upwell.project.value import Name, Text, Value
 
@@ -28,6 +29,65 @@ class BusinessTime(Value, frozen=True, kw_only=True):
         ),
     ] = "00:00"
     week_starts: Annotated[Weekday, Meta(description="First day of the business week.")] = "monday"
+
+
+class CopyLoad(Value, frozen=True, kw_only=True):
+    """How hard the source may be read while its tables are copied, beside following its log."""
+
+    connections: Annotated[
+        int, Meta(description="How many connections read at once.", ge=1, le=16)
+    ] = 2
+    megabytes_per_second: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="How much all of them together read at most, on average; default: as fast "
+            "as it goes."
+        ),
+    ] = None
+
+
+class LayoutChanges(Value, frozen=True, kw_only=True):
+    """What happens where a table's columns or key change in the source."""
+
+    policy: Annotated[
+        OnChange,
+        Meta(
+            description="`evolve`: the table follows; it is read anew where its rows changed with "
+            "the layout. `freeze`: it stands still until `upwell resync` is told to read it. "
+            "`quarantine`: it keeps its columns, and rows that do not fit them are set aside."
+        ),
+    ] = "evolve"
+    tables: Annotated[
+        dict[Text, OnChange],
+        Meta(description="Tables for which it is another, by their names under `tables`."),
+    ] = msgspec.field(default_factory=dict)
+
+
+class KeptLog(Value, frozen=True, kw_only=True):
+    """How much of its log the source may keep for us, and what happens then."""
+
+    cap_megabytes: Annotated[
+        float,
+        Meta(
+            description="More than this is too much. It counts while Upwell runs; set "
+            "`max_slot_wal_keep_size` in the database to have it kept always.",
+            ge=1,
+        ),
+    ] = 10_000.0
+    beyond: Annotated[
+        OnFullLog,
+        Meta(
+            description="`warn`: status and boards say so. `drop`: the log is given up, so that "
+            "the source's disk stays free, and the log counts as lost."
+        ),
+    ] = "warn"
+    lost: Annotated[
+        OnLostLog,
+        Meta(
+            description="What happens once the source no longer has the log we need. `stop`: "
+            "boards stand still, with the reason, until `upwell resync`. `resync`: that by itself."
+        ),
+    ] = "stop"
 
 
 class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field="type"):
@@ -58,6 +118,15 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
             min_length=1,
         ),
     ]
+    copy: Annotated[
+        CopyLoad, Meta(description="How hard the source may be read while tables are copied.")
+    ] = CopyLoad()
+    layout_changes: Annotated[
+        LayoutChanges, Meta(description="What happens where a table's layout changes.")
+    ] = LayoutChanges()
+    log: Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")] = (
+        KeptLog()
+    )
 
     def __repr__(self) -> str:
         return f"PostgresSource(url={redact_url(self.url)!r}, tables={self.tables!r})"

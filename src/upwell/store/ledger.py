@@ -19,7 +19,7 @@ from upwell.core.schema import Column
 from upwell.core.sql import quote
 
 #: Format of everything in the store. A store of another format is built anew.
-FORMAT = 2
+FORMAT = 3
 
 #: Facts: the line of stores that this one belongs to, each made from the lake of the one before;
 #: and through which version the lake has taken the change logs over.
@@ -49,7 +49,23 @@ CREATE TABLE IF NOT EXISTS _upwell.facts (name VARCHAR, value VARCHAR);
 CREATE TABLE IF NOT EXISTS _upwell.captured (
     name VARCHAR NOT NULL,
     layout VARCHAR NOT NULL,
-    log VARCHAR NOT NULL
+    log VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    frozen VARCHAR NOT NULL
+);
+CREATE TABLE IF NOT EXISTS _upwell.copies (
+    name VARCHAR NOT NULL,
+    layout VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    identity VARCHAR NOT NULL,
+    reach VARCHAR NOT NULL,
+    estimated_rows BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS _upwell.copied_parts (
+    name VARCHAR NOT NULL,
+    place BIGINT NOT NULL,
+    part VARCHAR NOT NULL,
+    is_stored BOOLEAN NOT NULL
 );
 CREATE TABLE IF NOT EXISTS upwell.versions ({
     ", ".join(

@@ -344,3 +344,39 @@ def test_an_engine_that_comes_back_with_other_columns_is_followed(
     shop.replace(wider, rows.append_column("note", [["new"]]))
     shop.commit()
     assert next(views)["tiles"][NET_SALES]["value"] == 5
+
+
+# ── what the engine says of itself ───────────────────────────────────────────────────────────────
+
+
+def test_metrics_hold_what_following_costs_the_sources(shop: MemoryFeed) -> None:
+    burden = {"retained_bytes": 5_000_000, "limit_bytes": None, "connections": 3}
+    source = {"name": "shop", "age_ms": 250, "burden": burden, "is_followed": True}
+    gauges = {
+        "version": 7,
+        "durable_version": None,
+        "tables_still": 1,
+        "tables_read": 0,
+        "models_held": 2,
+        "sources": [source],
+    }
+    running = Running(create_app(make_project(), shop, gauges=lambda: gauges))
+    text = running.served.get("/metrics").body.decode()
+    running.stop()
+    assert "upwell_engine_up 1\n" in text
+    assert "upwell_engine_version 7\n" in text
+    assert "\nupwell_engine_durable_version " not in text
+    assert 'upwell_source_retained_bytes{source="shop"} 5000000\n' in text
+    assert 'upwell_source_age_seconds{source="shop"} 0.25\n' in text
+    assert 'upwell_source_up{source="shop"} 1\n' in text
+
+
+def test_metrics_are_there_while_the_engine_is_away(shop: MemoryFeed) -> None:
+    def away() -> None:
+        raise Unavailable("engine_away", "the engine does not run")
+
+    running = Running(create_app(make_project(), shop, gauges=away))
+    text = running.served.get("/metrics").body.decode()
+    running.stop()
+    assert "upwell_engine_up 0\n" in text
+    assert "upwell_web_viewers 0\n" in text

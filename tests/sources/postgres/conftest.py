@@ -12,8 +12,11 @@ import pytest
 from psycopg import sql
 
 from upwell.core.position import Position
+from upwell.core.protocols import SourceTable
 from upwell.demo.server import Server
 from upwell.sources.postgres import PostgresSource
+from upwell.sources.postgres.copy import PostgresCopy
+from upwell.sources.postgres.stream import PostgresStream
 
 from .replica import Replica
 
@@ -26,6 +29,7 @@ class Database:
     name: str
     connection: psycopg.Connection
     sources: list[PostgresSource] = field(default_factory=list)
+    copies: list[PostgresCopy] = field(default_factory=list)
     number: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     @property
@@ -50,23 +54,40 @@ class Database:
         return self.sources[-1]
 
     def start(self, *tables: str) -> Position:
-        """Read the tables away: a position from which to stream."""
-        return self.copy(Replica(), *tables)
-
-    def copy(self, replica: Replica, *tables: str) -> Position:
-        """Read the tables into ``replica``: a position from which to stream."""
+        """Have the log kept from now on: a position from which to stream."""
         source = self.source(*tables)
-        snapshot = source.snapshot()
-        for table in source.tables:
-            replica.load(snapshot, table)
-        snapshot.keep()
-        snapshot.close()
-        return snapshot.position
+        return source.begin(self.tables()).position
 
-    def forget(self) -> None:
-        """Let go of what was set up here to be followed."""
+    def read_into(self, replica: Replica, *tables: str) -> Position:
+        """Read the tables into ``replica``: a position from which to stream."""
+        position = self.start(*tables)
+        for table in self.tables():
+            replica.load(self.copy(), table)
+        return position
+
+    def tables(self) -> list[SourceTable]:
+        """The tables of the newest source, in the states they are in now."""
+        return list(self.sources[-1].look().tables.values())
+
+    def stream(self, position: Position) -> PostgresStream:
+        """The changes of the tables of the newest source, in the states they are in now."""
+        return self.sources[-1].stream(position, self.tables())
+
+    def copy(self) -> PostgresCopy:
+        """What reads the tables of the newest source, closed with the database."""
+        self.copies.append(self.sources[-1].copy())
+        return self.copies[-1]
+
+    def close(self) -> None:
+        """Let go of what was opened over the database."""
+        for copy in self.copies:
+            copy.close()
         for source in self.sources:
             source.close()
+
+    def forget(self) -> None:
+        """And of what was set up here to be followed."""
+        self.close()
         self.run(_FORGET.format(slot=self.slot))
 
 

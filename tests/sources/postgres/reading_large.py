@@ -1,6 +1,6 @@
 """Reads one large value in a process of its own, and says how much memory that took at most.
 
-``python -m tests.sources.postgres.reading_large snapshot|stream URL SLOT POSITION`` prints the
+``python -m tests.sources.postgres.reading_large copy|stream URL SLOT POSITION`` prints the
 bytes of the value and those by which the process grew.
 """
 
@@ -19,14 +19,15 @@ def _peak_bytes() -> int:
 
 
 def _copied(source: PostgresSource) -> int:
-    snapshot = source.snapshot()
-    size: int = sum(batch.nbytes for batch in snapshot.read("shop.large"))
-    snapshot.close()
+    copy, (table,) = source.copy(), source.look().tables.values()
+    parts = copy.plan(table, 1 << 20).parts
+    size: int = sum(batch.nbytes for part in parts for batch in copy.read(table, part).rows)
+    copy.close()
     return size
 
 
 def _streamed(source: PostgresSource, position: Position) -> int:
-    stream = source.stream(position)
+    stream = source.stream(position, list(source.look().tables.values()))
     size = 0
     while not size:
         batch = stream.poll(1.0)
@@ -39,7 +40,7 @@ def _streamed(source: PostgresSource, position: Position) -> int:
 def main(way: str, url: str, slot: str, position: str) -> None:
     source = PostgresSource("shop", url, ["large"], slot=slot)
     before = _peak_bytes()
-    size = _copied(source) if way == "snapshot" else _streamed(source, Position(position))
+    size = _copied(source) if way == "copy" else _streamed(source, Position(position))
     print(size, _peak_bytes() - before)  # noqa: T201 - the answer
     source.close()
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from upwell.core.errors import UpwellError
-from upwell.core.protocols import Operation, SourceBatch, Stream, TableChanges, Truncation
+from upwell.core.protocols import (
+    Checksum,
+    Copy,
+    LayoutChange,
+    Operation,
+    RefusedRows,
+    SourceBatch,
+    SourceTable,
+    Stream,
+    TableChanges,
+    Truncation,
+)
 from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, quote
-from upwell.sources.postgres.checksum import Checksum, checksum_sql
-from upwell.sources.postgres.snapshot import PostgresSnapshot
+from upwell.sources.postgres.checksum import checksum_sql
 
 Key = tuple[object, ...]
 Row = tuple[str | None, ...]
@@ -22,26 +32,72 @@ Row = tuple[str | None, ...]
 
 
 class Replica:
-    """Rows by key; a row is a table of one row, so that every Arrow value stays as it came."""
+    """Rows by key; a row is a table of one row, so that every Arrow value stays as it came.
+
+    A table that is read beside the stream begins with ``expect``, and stands after ``join``.
+    """
 
     def __init__(self) -> None:
         self.schemas: dict[str, TableSchema] = {}
         self.rows: dict[str, dict[Key, pa.Table]] = {}
         self.refused: list[str] = []
+        self._touched: dict[str, set[Key]] = {}  # by the stream, in tables not read to their end
+        self._lacking: dict[str, set[Key]] = {}  # rows of these without a value that did not change
 
-    def load(self, snapshot: PostgresSnapshot, schema: TableSchema) -> None:
+    def load(self, copy: Copy, of: SourceTable) -> None:
+        """All parts of a table, none of which changes meanwhile."""
+        schema = of.schema
         self.schemas[schema.name] = schema
         table = self.rows.setdefault(schema.name, {})
-        for batch in snapshot.read(schema.name):
+        refused: list[RefusedRows] = []
+        for batch in copied(copy, of, refused):
             whole = pa.table(batch)
             for row, key in enumerate(_keys(whole, schema)):
                 assert key not in table
                 table[key] = whole.slice(row, 1)
-        for refused in snapshot.refusals(schema.name):
-            self.refused += refused.raw
+        self.refused += [raw for each in refused for raw in each.raw]
+
+    def expect(self, of: SourceTable) -> None:
+        """Any row of a table may be there, until ``join`` brings those that the stream has not."""
+        self.schemas[of.name] = of.schema
+        self.rows[of.name] = {}
+        self._touched[of.name] = set()
+        self._lacking[of.name] = set()
+
+    def join(self, table: str, batches: Sequence[pa.RecordBatch]) -> int:
+        """Rows that were read while the stream came to where it is, except for those it touched.
+
+        How many were new.
+        """
+        schema, rows, touched = self.schemas[table], self.rows[table], self._touched[table]
+        before = len(rows)
+        for batch in batches:
+            whole = pa.table(batch)
+            for row, key in enumerate(_keys(whole, schema)):
+                if key not in touched:
+                    rows[key] = whole.slice(row, 1)
+        return len(rows) - before
+
+    def lacking(self, table: str) -> pa.Table:
+        """The keys of rows that lack a value."""
+        names = list(self.schemas[table].key)
+        found = [self.rows[table][key].select(names) for key in self._lacking[table]]
+        return pa.concat_tables(found) if found else pa.table({})
+
+    def complete(self, table: str, batches: Sequence[pa.RecordBatch]) -> None:
+        """These rows were read again, and nothing has changed since."""
+        for batch in batches:
+            whole = pa.table(batch)
+            for row, key in enumerate(_keys(whole, self.schemas[table])):
+                self.rows[table][key] = whole.slice(row, 1)
+                self._lacking[table].remove(key)
+        assert not self._lacking[table]
 
     def apply(self, batch: SourceBatch) -> None:
         for change in batch.changes:
+            if isinstance(change, LayoutChange):
+                assert not change.why, change.why
+                continue
             self.schemas[change.table] = change.schema
             if isinstance(change, Truncation):
                 self.rows[change.table] = {}
@@ -72,7 +128,7 @@ class Replica:
             self.store(connection, table)
             row = connection.execute(checksum_sql(schema, "stored")).fetchone()
         assert row is not None
-        return int(row[0]), int(row[1])
+        return Checksum(int(row[0]), int(row[1]))
 
     def texts(self, table: str) -> dict[Key, Row]:
         """Each row by its key as people see it in DuckDB; instants in UTC."""
@@ -96,23 +152,45 @@ class Replica:
     def _apply(self, change: TableChanges, table: dict[Key, pa.Table]) -> None:
         for refusal in change.refusals:
             self.refused += refusal.raw
+        touched = self._touched.get(change.table, set())
+        lacking = self._lacking.get(change.table, set())
         old_keys = {}
         if change.old_keys is not None:
             old = _keys(change.old_keys, change.schema)
             old_keys = dict(zip(change.old_key_rows.tolist(), old, strict=True))
         for row, key in enumerate(_keys(change.rows, change.schema)):
             operation = change.operations[row]
-            before = table.pop(old_keys.get(row, key), None)
-            assert (before is None) == (operation == Operation.INSERT), "an unknown or doubled row"
+            old_key = old_keys.get(row, key)
+            before = table.pop(old_key, None)
+            is_known = old_key in touched or change.table not in self._touched
+            is_there = operation != Operation.INSERT
+            assert not is_known or (before is not None) == is_there, "an unknown or doubled row"
+            is_lacking = old_key in lacking
+            lacking.discard(old_key)
+            touched |= {old_key, key}
             if operation == Operation.DELETE:
                 continue
             image = change.rows.slice(row, 1)
             for name, unchanged in change.unchanged.items():
-                if unchanged[row]:
-                    assert before is not None
+                if unchanged[row] and before is not None:
                     index = image.column_names.index(name)
                     image = image.set_column(index, name, before.column(name))
+                if unchanged[row] and (before is None or is_lacking):
+                    lacking.add(key)
             table[key] = image
+
+
+def copied(
+    copy: Copy, table: SourceTable, refused: list[RefusedRows] | None = None
+) -> list[pa.RecordBatch]:
+    """All rows of a table, read in parts."""
+    batches: list[pa.RecordBatch] = []
+    for part in copy.plan(table, 1 << 20).parts:
+        read = copy.read(table, part)
+        batches += read.rows
+        if refused is not None:
+            refused += read.refused
+    return batches
 
 
 def _keys(rows: pa.Table, schema: TableSchema) -> list[Key]:

@@ -27,7 +27,7 @@ QUICK = {"fsync": "off", "shared_buffers": "32MB"}
 
 
 def capture(url: str, slot: str) -> None:
-    """Snapshot and stream a table over ``url``, and compare."""
+    """Copy and stream a table over ``url``, and compare."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("drop table if exists a")
         connection.execute("create table a (id int primary key, t text)")
@@ -35,12 +35,13 @@ def capture(url: str, slot: str) -> None:
             "insert into a select i, repeat('x', 500) from generate_series(1, 999) i"
         )
         source = PostgresSource("shop", url, ["a"], slot=slot)
-        snapshot = source.snapshot()
+        (table,) = tables = list(source.look().tables.values())
+        position = source.begin(tables).position
+        copy = source.copy()
         replica = Replica()
-        replica.load(snapshot, source.tables[0])
-        snapshot.keep()
-        snapshot.close()
-        stream = source.stream(snapshot.position)
+        replica.load(copy, table)
+        copy.close()
+        stream = source.stream(position, tables)
         connection.execute("update a set t = repeat('y', id)")
         connection.execute("delete from a where id < 100")
         replica.follow(stream, reached(wal_position(url)))
@@ -70,7 +71,7 @@ def test_a_database_is_captured_with_a_scram_password(guarded: Server) -> None:
         f"postgresql://postgres:wrong@127.0.0.1:{guarded.port}/postgres",
         f"postgresql://postgres@127.0.0.1:{guarded.port}/postgres",
     ):
-        error = error_of(PostgresSource("shop", url, ["a"], slot="s").snapshot)
+        error = error_of(PostgresSource("shop", url, ["a"], slot="s").look)
         assert isinstance(error, EnvironmentFault)
         assert error.code in ("password_wrong", "password_missing")
 
@@ -125,21 +126,20 @@ def test_a_database_is_captured_over_tls(encrypted: Server) -> None:
     finally:
         channel.close()
     capture(url, "upwell_tls")
-    error = error_of(PostgresSource("s", f"{url}&sslmode=verify-full", ["a"], slot="s").snapshot)
+    error = error_of(PostgresSource("s", f"{url}&sslmode=verify-full", ["a"], slot="s").look)
     assert error.code == "certificate_refused"
 
 
 def test_a_server_without_tls_refuses_who_insists_on_it(postgres: Server) -> None:
-    error = error_of(
-        PostgresSource("shop", f"{postgres.url}?sslmode=require", ["a"], slot="s").snapshot
-    )
-    assert error.code == "no_tls"
+    source = PostgresSource("shop", f"{postgres.url}?sslmode=require", ["a"], slot="s")
+    for connect in (source.look, source.copy):
+        assert error_of(connect).code == "no_tls"
 
 
 def test_a_server_not_set_up_for_following_is_refused_with_what_to_set(open_folder: Path) -> None:
     settings = {**QUICK, "wal_level": "replica", "max_replication_slots": "1"}
     with Server(open_folder / "replica", settings=settings) as server:
-        error = error_of(PostgresSource("shop", server.url, ["a"], slot="s").snapshot)
+        error = error_of(lambda: PostgresSource("shop", server.url, ["a"], slot="s").begin(()))
         assert error.code == "wal_level_not_logical"
         assert "ALTER SYSTEM SET wal_level = logical" in error.next_step
 
@@ -150,5 +150,5 @@ def test_a_server_without_free_slots_is_refused(open_folder: Path) -> None:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("create table a (id int primary key)")
             connection.execute("select pg_create_physical_replication_slot('theirs')")
-        error = error_of(PostgresSource("shop", server.url, ["a"], slot="s").snapshot)
+        error = error_of(lambda: PostgresSource("shop", server.url, ["a"], slot="s").begin(()))
         assert error.code == "slots_exhausted"

@@ -14,7 +14,7 @@ from upwell.demo.server import Server
 from upwell.sources.postgres.checksum import wal_position
 
 from .conftest import Database
-from .replica import Replica, error_of, reached
+from .replica import Replica, copied, error_of, reached
 from .server_encodings import ENCODINGS, REFUSED
 
 pytestmark = pytest.mark.postgres
@@ -79,11 +79,11 @@ def test_letters_are_the_same_wherever_they_stand(
             f"(1, '{text}', '{text}', to_jsonb('{text}'::text), letters())"
         )
         replica = Replica()
-        position = database.copy(replica, text)
+        position = database.read_into(replica, text)
         database.run(
             f"insert into {name} select 2, {name}, kind, document, letters, null from {name}"
         )
-        stream = database.source(text).stream(position)
+        stream = database.stream(position)
         replica.follow(stream, reached(wal_position(database.url)))
         assert replica.schemas[f"shop.{text}"].column_names[1] == text
         letters = database.value("select letters()")
@@ -96,23 +96,24 @@ def test_letters_are_the_same_wherever_they_stand(
 def test_a_database_whose_texts_have_no_utf8_is_refused(postgres: Server, encoding: str) -> None:
     with encoded(postgres, encoding) as database:
         database.run("create table m (id int primary key)")
-        error = error_of(lambda: database.source("m").snapshot())
+        error = error_of(lambda: database.start("m"))
         assert error.code == "encoding_unknown"
         assert "UTF8" in error.next_step
 
 
-def test_bytes_that_mean_nothing_in_an_encoding_are_named_by_snapshot_and_stream(
+def test_bytes_that_mean_nothing_in_an_encoding_are_named_by_copy_and_stream(
     postgres: Server,
 ) -> None:
     with encoded(postgres, "WIN1252") as database:
         database.run("create table m (id int primary key, note text)")
         position = database.start("m")
         database.run("insert into m values (1, chr(129))")
-        stream = database.source("m").stream(position)
+        stream = database.stream(position)
         replica = Replica()
         until = reached(wal_position(database.url))
         streaming = error_of(lambda: replica.follow(stream, until))
-        copying = error_of(lambda: database.start("m"))
+        (table,) = database.tables()
+        copying = error_of(lambda: copied(database.copy(), table))
         assert streaming.code == copying.code == "text_untranslatable"
         assert "0x81" in streaming.what
         assert "0x81" in copying.what

@@ -42,10 +42,10 @@ def test_large_texts_bytes_and_documents_are_stored_whole(
     for number, (name, (_, value)) in enumerate(values(mebibytes).items()):
         database_18.run(f"insert into large (id, {name}) values ({number}, {value})")
     replica = Replica()
-    position = database_18.copy(replica, "large")
+    position = database_18.read_into(replica, "large")
     database_18.run("insert into large select id + 10, n, note, raw, document from large")
     database_18.run("update large set n = 1")  # which sends none of them again
-    stream = database_18.source("large").stream(position)
+    stream = database_18.stream(position)
     replica.follow(stream, reached(wal_position(database_18.url)))
     with connect(zone="UTC") as connection:
         replica.store(connection, "shop.large")
@@ -60,7 +60,7 @@ def test_large_texts_bytes_and_documents_are_stored_whole(
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("way", ["snapshot", "stream"])
+@pytest.mark.parametrize("way", ["copy", "stream"])
 @pytest.mark.parametrize("beside", ["", ", beside int[]"], ids=["binary", "text"])
 @pytest.mark.parametrize("column", values(100))
 def test_a_value_of_100_mb_takes_a_few_times_its_size(

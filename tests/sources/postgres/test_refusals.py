@@ -11,12 +11,13 @@ import pytest
 
 from upwell.core.errors import EnvironmentFault, GapError, Unavailable, UpwellError, UsageError
 from upwell.core.position import BEGINNING, Position
+from upwell.core.protocols import Beginning, SourceTable
+from upwell.core.schema import Column, TableSchema
 from upwell.sources.postgres import PostgresSource, replication
-from upwell.sources.postgres.snapshot import PostgresSnapshot
 from upwell.sources.postgres.source import slot_name
 
 from .conftest import Database
-from .replica import error_of
+from .replica import copied, error_of
 
 pytestmark = pytest.mark.postgres
 
@@ -29,6 +30,17 @@ def slots(database: Database) -> object:
 
 def publications(database: Database) -> object:
     return database.value("select count(*) from pg_publication")
+
+
+def refusal(source: PostgresSource) -> UpwellError:
+    """Why the one table of a source cannot be seen."""
+    (error,) = source.look().unfit.values()
+    return error
+
+
+def begin(source: PostgresSource) -> Beginning:
+    """Begin to follow what is there."""
+    return source.begin(list(source.look().tables.values()))
 
 
 @pytest.mark.parametrize(
@@ -71,20 +83,35 @@ def test_an_unfit_table_is_refused_and_never_published(
     database: Database, make: str, code: str, remedy: str
 ) -> None:
     database.run(make)
-    error = error_of(database.source("a").snapshot)
+    source = database.source("a")
+    looked = source.look()
+    assert not looked.tables
+    error = looked.unfit["shop.a"]
     assert (type(error), error.code) == (EnvironmentFault, code)
     assert remedy in error.next_step
     assert slots(database) == 0
     assert publications(database) == 0
+    source.begin([SourceTable(TableSchema("shop.a", (Column("id", "INTEGER"),), ("id",)), "")])
+    assert database.value("select count(*) from pg_publication_tables") == 0
 
 
 def test_a_misspelt_table_is_refused_with_the_nearest_name(database: Database) -> None:
     database.run("create table orders (id int primary key); create schema sales;")
     database.run("create table sales.refunds (id int primary key)")
-    error = error_of(lambda: database.source("ordesr").tables)
+    error = refusal(database.source("ordesr"))
     assert (type(error), error.code) == (UsageError, "table_unknown")
     assert "orders" in error.next_step
-    assert "sales.refunds" in error_of(lambda: database.source("sales.refund").tables).next_step
+    assert "sales.refunds" in refusal(database.source("sales.refund")).next_step
+
+
+def test_a_table_that_is_unfit_does_not_hide_the_others(database: Database) -> None:
+    database.run("create table a (id int primary key); create table b (id int)")
+    looked = database.source("a", "b", "c").look()
+    assert [*looked.tables] == ["shop.a"]
+    assert {name: error.code for name, error in looked.unfit.items()} == {
+        "shop.b": "table_without_key",
+        "shop.c": "table_unknown",
+    }
 
 
 def test_a_wrong_address_is_unavailable_and_a_wrong_database_is_a_fault(
@@ -98,11 +125,7 @@ def test_a_wrong_address_is_unavailable_and_a_wrong_database_is_a_fault(
         ("postgresql://[", UsageError, "url_invalid"),
     ]
     for url, kind, code in cases:
-        for act in (
-            lambda source: source.tables,
-            lambda source: source.identity,
-            PostgresSource.snapshot,
-        ):
+        for act in (PostgresSource.look, begin, PostgresSource.copy):
             source = PostgresSource("shop", url, ["a"], slot="upwell_x")
             error = error_of(partial(act, source))
             assert isinstance(error, kind), (url, error)
@@ -129,39 +152,39 @@ def test_missing_rights_are_named_one_by_one(database: Database) -> None:
     role = f"role_{database.number}"
     source = as_role(database, "noreplication")("a")
     try:
-        assert error_of(source.snapshot).code == "no_replication_right"
-        database.run(f"alter role {role} replication")
-        assert error_of(source.snapshot).code == "no_publication_right"
-        database.run(f'grant create on database "{database.name}" to {role}')
         for code in ("no_schema_right", "no_select_right"):
-            error = error_of(source.snapshot)
+            error = refusal(source)
             assert error.code == code
             database.run(error.next_step.replace("the role in the URL", role))
-        error = error_of(source.snapshot)
+        assert error_of(partial(begin, source)).code == "no_replication_right"
+        database.run(f"alter role {role} replication")
+        assert error_of(partial(begin, source)).code == "no_publication_right"
+        database.run(f'grant create on database "{database.name}" to {role}')
+        error = error_of(partial(begin, source))
         assert error.code == "no_publication_right"
         assert f'CREATE PUBLICATION "{database.slot}" FOR TABLE "public"."a"' in error.next_step
         assert slots(database) == 0
         database.run(error.next_step.partition(": ")[2])
-        snapshot = source.snapshot()
-        assert list(snapshot.read("shop.a")) == []
-        snapshot.close()
+        begin(source)
+        assert copied(database.copy(), database.tables()[0]) == []
         database.run(f"alter table a enable row level security; grant select on a to {role}")
-        assert error_of(source.snapshot).code == "row_security"
+        assert refusal(source).code == "row_security"
     finally:
         source.close()
         forget_role(database)
 
 
-def test_a_snapshot_read_to_its_end_leaves_no_slot_unless_it_is_kept(database: Database) -> None:
+def test_looking_and_copying_leave_nothing_behind_and_a_beginning_leaves_its_slot(
+    database: Database,
+) -> None:
     database.run("create table a (id int primary key)")
-    for is_kept in (False, True):
-        snapshot = database.source("a").snapshot()
-        list(snapshot.read("shop.a"))
-        assert slots(database) == 1
-        if is_kept:
-            snapshot.keep()
-        snapshot.close()
-        assert slots(database) == is_kept
+    source = database.source("a")
+    assert copied(database.copy(), database.tables()[0]) == []
+    database.close()
+    assert (slots(database), publications(database)) == (0, 0)
+    begin(source)
+    source.close()
+    assert (slots(database), publications(database)) == (1, 1)
 
 
 def test_a_slot_of_another_plugin_or_database_is_never_dropped(database: Database) -> None:
@@ -174,7 +197,7 @@ def test_a_slot_of_another_plugin_or_database_is_never_dropped(database: Databas
             f"select pg_create_logical_replication_slot('{database.slot}', 'pgoutput')",
         ):
             elsewhere.execute(create.encode())
-            error = error_of(source.snapshot)
+            error = error_of(partial(begin, source))
             assert (type(error), error.code) == (EnvironmentFault, "slot_of_another")
             assert "rename the project" in error.next_step
             assert slots(database) == 1
@@ -188,39 +211,25 @@ def test_a_column_that_the_store_could_not_tell_apart_is_refused(
     database_18: Database, column: str
 ) -> None:
     database_18.run(f"create table a (id int primary key, {column})")
-    error = error_of(lambda: database_18.source("a").tables)
+    error = refusal(database_18.source("a"))
     assert (type(error), error.code) == (EnvironmentFault, "column_name_taken")
     assert "RENAME COLUMN" in error.next_step
 
 
 def test_columns_that_differ_in_more_than_ascii_case_are_captured(database_18: Database) -> None:
     database_18.run('create table a (id int primary key, "É" int, "é" int)')
-    assert database_18.source("a").tables[0].column_names == ("id", "É", "é")
+    table = database_18.source("a").look().tables["shop.a"]
+    assert table.schema.column_names == ("id", "É", "é")
 
 
-def test_tables_of_a_snapshot_are_read_one_after_another(database_18: Database) -> None:
-    database_18.run("create table a (id int primary key); create table b (id int primary key)")
-    database_18.run("insert into a select generate_series(1, 300000)")
-    snapshot = database_18.source("a", "b").snapshot()
-    assert snapshot.estimated_rows("shop.a") > 100_000
-    reading = snapshot.read("shop.a")
-    assert next(reading).num_rows > 0
-    with pytest.raises(UsageError):
-        next(snapshot.read("shop.b"))
-    snapshot.close()
-    assert slots(database_18) == 0
-
-
-def test_a_new_snapshot_replaces_the_slot_of_the_one_before(database: Database) -> None:
+def test_a_new_beginning_replaces_the_slot_of_the_one_before(database: Database) -> None:
     database.run("create table a (id int primary key)")
     first = database.start("a")
     database.run("insert into a values (1)")
-    snapshot: PostgresSnapshot = database.source("a").snapshot()
-    assert snapshot.position > first
-    assert [batch.num_rows for batch in snapshot.read("shop.a")] == [1]
-    snapshot.keep()
-    snapshot.close()
+    later = database.start("a")
+    assert later > first
     assert slots(database) == 1
+    assert error_of(lambda: database.stream(first)).code == "slot_ahead"
 
 
 def test_a_slot_in_use_is_refused_naming_its_user(
@@ -229,11 +238,11 @@ def test_a_slot_in_use_is_refused_naming_its_user(
     monkeypatch.setattr(replication, "RELEASE_TIMEOUT_SECONDS", 0.2)
     database.run("create table a (id int primary key)")
     position = database.start("a")
-    database.source("a").stream(position)
+    database.stream(position)
     other = database.source("a")
     acts: list[tuple[Callable[[], object], type[UpwellError]]] = [
-        (other.snapshot, EnvironmentFault),
-        (lambda: other.stream(position), Unavailable),
+        (lambda: begin(other), EnvironmentFault),
+        (lambda: database.stream(position), Unavailable),
     ]
     for act, kind in acts:
         error = error_of(act)
@@ -243,9 +252,8 @@ def test_a_slot_in_use_is_refused_naming_its_user(
 
 
 def test_a_stream_that_would_miss_changes_is_a_gap(database: Database) -> None:
-    database.run("create table a (id int primary key); create table b (id int primary key)")
+    database.run("create table a (id int primary key)")
     position = database.start("a")
-    source = database.source("a")
     earlier = Position("00000000/00000001")
 
     def code_of(act: Callable[[], object]) -> str:
@@ -254,16 +262,28 @@ def test_a_stream_that_would_miss_changes_is_a_gap(database: Database) -> None:
         assert error.next_step
         return error.code
 
-    assert code_of(lambda: source.stream(BEGINNING)) == "no_snapshot"
-    assert code_of(lambda: source.stream(earlier)) == "slot_ahead"
-    assert code_of(lambda: database.source("a", "b").stream(position)) == "publication_changed"
-    database.run(f"alter publication {database.slot} add table b")
-    assert code_of(lambda: source.stream(position)) == "publication_changed"
-    database.run(f"drop publication {database.slot}")
-    assert code_of(lambda: source.stream(position)) == "publication_changed"
-    database.run(f"create publication {database.slot} for table a")
-    database.run(f"select pg_drop_replication_slot('{database.slot}')")
-    assert code_of(lambda: source.stream(position)) == "slot_missing"
+    def follow() -> None:
+        database.sources[-1].follow_only(database.tables())
+
+    def stream() -> None:
+        database.stream(position)
+
+    assert code_of(lambda: database.stream(BEGINNING)) == "never_begun"
+    assert code_of(lambda: database.stream(earlier)) == "slot_ahead"
+    for narrowed in (
+        "drop publication {0}",
+        "create publication {0} for table a with (publish = 'insert, update, delete')",
+        "drop publication {0}; create publication {0} for table a where (id > 5)",
+        "alter publication {0} set table a (id)",
+    ):
+        database.run(narrowed.format(database.slot))
+        assert code_of(stream) == "publication_changed"
+        assert code_of(follow) == "publication_changed"
+    database.run(f"drop publication {database.slot}; create publication {database.slot}")
+    database.run(f"alter publication {database.slot} add table a")
+    database.stream(position).close()
+    replication.drop_slot(database.connection, database.slot)
+    assert code_of(stream) == "slot_missing"
 
 
 def test_a_slot_of_another_kind_is_a_gap(database: Database) -> None:
@@ -273,17 +293,17 @@ def test_a_slot_of_another_kind_is_a_gap(database: Database) -> None:
         f"select pg_drop_replication_slot('{database.slot}');"
         f"select pg_create_physical_replication_slot('{database.slot}')"
     )
-    assert error_of(lambda: database.source("a").stream(position)).code == "slot_foreign"
+    assert error_of(lambda: database.stream(position)).code == "slot_foreign"
 
 
-def test_a_publication_with_a_row_filter_is_put_right_by_the_next_snapshot(
+def test_a_publication_with_a_row_filter_is_put_right_by_the_next_beginning(
     database: Database,
 ) -> None:
     database.run("create table a (id int primary key)")
     database.run(f"create publication {database.slot} for table a where (id > 5)")
     database.run("insert into a values (1)")
     position = database.start("a")
-    stream = database.source("a").stream(position)
+    stream = database.stream(position)
     database.run("insert into a values (2)")
     batch = stream.poll(10)
     while batch is not None and not batch.changes:
@@ -293,38 +313,25 @@ def test_a_publication_with_a_row_filter_is_put_right_by_the_next_snapshot(
 
 def test_another_database_under_the_same_address_is_refused(database: Database) -> None:
     database.run("create table a (id int primary key)")
-    position = database.start("a")
-    known = database.source("a").identity
-    for expected, is_same in ((known, True), ("1", False)):
+    beginning = begin(database.source("a"))
+    position, tables = beginning.position, database.tables()
+    for expected, is_same in ((beginning.identity, True), ("1", False)):
         source = PostgresSource(
             "shop", database.url, ["a"], slot=database.slot, expected_system_id=expected
         )
         if is_same:
-            source.stream(position)
+            source.stream(position, tables)
             source.close()
         else:
-            assert error_of(partial(source.stream, position)).code == "another_database"
-
-
-def test_a_key_dropped_while_following_is_a_gap_with_the_way_back(database: Database) -> None:
-    database.run("create table a (id int primary key, n int)")
-    stream = database.source("a").stream(database.start("a"))
-    database.run("alter table a drop constraint a_pkey; insert into a values (1, 1)")
-
-    def follow() -> None:
-        while True:
-            stream.poll(5)
-
-    error = error_of(follow)
-    assert (type(error), error.code) == (GapError, "layout_changed")
-    assert "PRIMARY KEY" in error.next_step.upper()
+            error = error_of(partial(source.stream, position, tables))
+            assert error.code == "another_database"
 
 
 def test_a_server_that_ends_the_connection_makes_the_source_unavailable(
     database: Database,
 ) -> None:
     database.run("create table a (id int primary key)")
-    stream = database.source("a").stream(database.start("a"))
+    stream = database.stream(database.start("a"))
     database.run("insert into a values (1)")
     assert stream.poll(10) is not None
     database.run(
@@ -358,7 +365,7 @@ def test_an_unreadable_table_is_refused_before_anything_is_set_up(database_18: D
         database_18.run(
             f'grant create on database "{database_18.name}" to role_{database_18.number}'
         )
-        assert error_of(source.snapshot).code == "no_schema_right"
+        assert refusal(source).code == "no_schema_right"
         assert publications(database_18) == 0
     finally:
         forget_role(database_18)
@@ -376,11 +383,11 @@ def test_an_unreadable_table_is_refused_before_anything_is_set_up(database_18: D
     ],
 )
 def test_errors_never_show_the_password(url: str) -> None:
-    error = error_of(lambda: PostgresSource("shop", url, ["a"], slot="s").tables)
+    error = error_of(PostgresSource("shop", url, ["a"], slot="s").look)
     assert (type(error), error.code) == (UsageError, "url_invalid")
     assert "hunter2" not in f"{error}{error.__cause__!r}"
 
 
 def test_an_empty_address_is_refused_before_the_client_library_looks_for_one() -> None:
-    error = error_of(lambda: PostgresSource("shop", " ", ["a"], slot="s").tables)
+    error = error_of(PostgresSource("shop", " ", ["a"], slot="s").look)
     assert (type(error), error.code) == (UsageError, "url_empty")

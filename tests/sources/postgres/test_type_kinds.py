@@ -22,11 +22,11 @@ pytestmark = pytest.mark.postgres
 def both_ways(database: Database, table: str, columns: Sequence[str]) -> tuple[Row, Row]:
     """Row 1 of a table as it is copied, and a row 2 like it that is inserted and then updated."""
     replica = Replica()
-    position = database.copy(replica, table)
+    position = database.read_into(replica, table)
     names = ", ".join(map(quote, columns))
     database.run(f"insert into {table} (id, {names}) select 2, {names} from {table} where id = 1")
     database.run(f"update {table} set id = 3 where id = 2")
-    stream = database.source(table).stream(position)
+    stream = database.stream(position)
     replica.follow(stream, reached(wal_position(database.url)))
     theirs = row_checksums(database.url, "shop", [table])[f"shop.{table}"]
     assert replica.checksum(f"shop.{table}") == theirs
@@ -156,9 +156,9 @@ def test_generated_columns_are_left_out_and_identities_are_as_the_server_gave_th
     )
     database.run("insert into made default values")
     replica = Replica()
-    position = database.copy(replica, "made")
+    position = database.read_into(replica, "made")
     database.run("insert into made (a) values (8); update made set a = 9 where id = 7")
-    stream = database.source("made").stream(position)
+    stream = database.stream(position)
     replica.follow(stream, reached(wal_position(database.url)))
     assert replica.schemas["shop.made"].column_names == ("id", "a", "other")
     assert replica.texts("shop.made") == {(7,): ("7", "9", "1"), (8,): ("8", "8", "2")}
@@ -178,9 +178,9 @@ def test_a_text_of_no_encoding_is_refused_with_its_bytes_and_the_rest_goes_on(
     database.run(f"create table texts (id int primary key, note text{beside})")
     database.run(r"insert into texts values (1, 'é'), (2, '\x636166e9'::bytea::text)")
     copied, streamed = Replica(), Replica()
-    position = database.copy(copied, "texts")
+    position = database.read_into(copied, "texts")
     database.run(r"insert into texts values (3, '\x636166e9'::bytea::text), (4, 'ü')")
-    stream = database.source("texts").stream(position)
+    stream = database.stream(position)
     batches = streamed.follow(stream, reached(wal_position(database.url)))
     assert list(copied.rows["shop.texts"]) == [(1,)]
     assert copied.refused == streamed.refused == [r"caf\xe9"]
@@ -206,10 +206,10 @@ def test_a_long_key_outside_its_row_is_known_in_changes_that_do_not_send_it(
     letters = "(select string_agg(chr(33 + i % 90), '') from generate_series(1, 2400) i)"
     document = "to_jsonb(array(select i from generate_series(1, 2000) i))"
     replica = Replica()
-    position = database.copy(replica, "keyed")
+    position = database.read_into(replica, "keyed")
     database.run(f"insert into keyed values ({letters}, {document}, 1)")
     database.run("update keyed set n = 2; update keyed set n = 3, name = 'x' || name")
-    stream = database.source("keyed").stream(position)
+    stream = database.stream(position)
     replica.follow(stream, reached(wal_position(database.url)))
     theirs = row_checksums(database.url, "shop", ["keyed"])["shop.keyed"]
     assert replica.checksum("shop.keyed") == theirs

@@ -14,13 +14,13 @@ from typing import LiteralString
 import pyarrow as pa
 import pytest
 
+from tests import stored
 from tests.lake_shop import PROJECT, LakeShop, rows_of
 from upwell.core.position import Position
 from upwell.core.protocols import SourceBatch, TableChanges
 from upwell.core.schema import TableSchema
 from upwell.core.sql import connect, quote
 from upwell.demo.server import Server
-from upwell.ingest import tables
 from upwell.ingest.apply import Ingest
 from upwell.rebuild import rebuild
 from upwell.sources.postgres.catalog import read_catalog
@@ -174,24 +174,23 @@ def follow(
     database.run(f"alter table {table} replica identity {identity}")
     fill(database, table, rows, WAYS["copied"])
     replica = Replica()
-    position = database.copy(replica, table)
+    position = database.read_into(replica, table)
     texts = texts_of(replica, table, rows, "copied")
     copied = changed_rows(
         replica.schemas[f"shop.{table}"], pa.concat_tables(replica.rows[f"shop.{table}"].values())
     )
     fill(database, table, rows, WAYS["inserted"])
     update(database, table, rows)
-    source = database.source(table)
-    stream = source.stream(position)
+    stream = database.stream(position)
     batches = replica.follow(stream, reached(wal_position(database.url)))
     texts |= texts_of(replica, table, rows, "inserted", "updated")
     database.run(f"update {table} set touched = 1")
     touching = replica.follow(stream, reached(wal_position(database.url)))
-    source.close()
+    stream.close()
     in_order = [one_transaction("0", copied, committed_at_us=0), *batches, *touching]
     return Followed(
         {row.declared: row for row in rows},
-        stored={column.name: column.type for column in source.tables[0].columns},
+        stored={column.name: column.type for column in copied.schema.columns},
         texts=texts,
         touched=texts_of(replica, table, rows, *WAYS),
         unchanged=unchanged_in(touching),
@@ -207,7 +206,7 @@ def ingested(schema: TableSchema, batches: Sequence[SourceBatch]) -> dict[Key, R
     columns = ", ".join(f"CAST({quote(column.name)} AS VARCHAR)" for column in schema.columns)
     with connect(zone="UTC") as connection:
         ledger.prepare(connection)
-        tables.create(connection, schema)
+        stored.create(connection, schema)
         ingest = Ingest(connection, {schema.name: schema})
         for version, batch in enumerate(batches, 1):
             ingest.apply(batch, version)
@@ -250,13 +249,12 @@ def refuse(database: Database) -> dict[str, list[str]]:
         for name, value in samples:
             database.run(f"insert into {table} ({quote(name)}) values ({value})")
         copied, streamed = Replica(), Replica()
-        position = database.copy(copied, table)
+        position = database.read_into(copied, table)
         assert copied.rows == {f"shop.{table}": {}}
         refused[f"{table} copied"] = copied.refused
         for name, value in samples:
             database.run(f"insert into {table} ({quote(name)}) values ({value})")
-        source = database.source(table)
-        stream = source.stream(position)
+        stream = database.stream(position)
         streamed.follow(stream, reached(wal_position(database.url)))
         refused[f"{table} inserted"] = streamed.refused
         streamed.refused = []
@@ -265,7 +263,7 @@ def refuse(database: Database) -> dict[str, list[str]]:
             database.run(f"update {table} set {changed} where id = {number + len(samples)}")
         streamed.follow(stream, reached(wal_position(database.url)))
         refused[f"{table} updated"] = streamed.refused
-        source.close()
+        stream.close()
     return refused
 
 

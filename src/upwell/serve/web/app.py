@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from starlette.applications import Starlette
@@ -46,7 +47,12 @@ from upwell.serve.web.view import View, read_view
 VIEWERS_MAX = 500
 
 _REPORT_EVERY_SECONDS = 10.0
+#: A scrape does not wait longer for the engine.
+_GAUGES_SECONDS = 2.0
 _QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99}
+
+Gauges = Callable[[], Mapping[str, Any] | None]
+"""The engine's own figures; None where nobody can be asked."""
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +68,7 @@ class Site:
     freshness: Freshness
     hub: Hub
     pages: Pages
+    gauges: Gauges
 
 
 def create_app(
@@ -70,17 +77,26 @@ def create_app(
     *,
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     report: Report | None = None,
+    gauges: Gauges = lambda: None,
     viewers_max: int = VIEWERS_MAX,
 ) -> Starlette:
     """The application that serves ``project``'s dashboards from what ``feed`` says.
 
     ``clock_us`` is the time in microseconds since 1970 UTC. ``report`` is handed the latencies
     counted, every ten seconds and at the end, in a thread of its own; what it raises is logged,
-    and the latencies come again with the next. Raises ProjectError for a dashboard that names an
+    and the latencies come again with the next. ``gauges`` asks the engine how it is, for
+    ``/metrics``; it may raise UpwellError. Raises ProjectError for a dashboard that names an
     unknown metric or dimension.
     """
     assets = load_assets()
-    site = _wire(project, feed, Pages(project, assets), clock_us, viewers_max)
+    site = _wire(
+        project,
+        feed,
+        Pages(project, assets),
+        clock_us=clock_us,
+        viewers_max=viewers_max,
+        gauges=gauges,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -115,7 +131,13 @@ def create_app(
 
 
 def _wire(
-    project: Project, feed: Feed, pages: Pages, clock_us: Callable[[], int], viewers_max: int
+    project: Project,
+    feed: Feed,
+    pages: Pages,
+    *,
+    clock_us: Callable[[], int],
+    viewers_max: int,
+    gauges: Gauges,
 ) -> Site:
     replica = Replica(project)
     boards = Boards(project, replica)
@@ -134,7 +156,7 @@ def _wire(
         clock_us=clock_us,
         viewers_max=viewers_max,
     )
-    return Site(project, replica, boards, follower, freshness, hub, pages)
+    return Site(project, replica, boards, follower, freshness, hub, pages, gauges)
 
 
 async def _stop(site: Site, reporting: asyncio.Task[None] | None, report: Report | None) -> None:
@@ -248,7 +270,11 @@ async def _readyz(request: Request) -> Response:
 
 async def _metrics(request: Request) -> Response:
     site = _site(request)
-    text = exposition(site.hub, site.follower.standing, site.freshness.totals())
+    try:
+        engine = await asyncio.wait_for(asyncio.to_thread(site.gauges), _GAUGES_SECONDS)
+    except (UpwellError, TimeoutError):
+        engine = None
+    text = exposition(site.hub, site.follower.standing, site.freshness.totals(), engine)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from upwell.core.histogram import Histogram
 from upwell.serve.web.follower import Standing
 from upwell.serve.web.live import Hub
 
 
-def exposition(hub: Hub, standing: Standing, freshness: Mapping[str, Histogram]) -> str:
-    """The metrics in Prometheus' text format (version 0.0.4)."""
+def exposition(
+    hub: Hub,
+    standing: Standing,
+    freshness: Mapping[str, Histogram],
+    engine: Mapping[str, Any] | None,
+) -> str:
+    """The metrics in Prometheus' text format (version 0.0.4).
+
+    ``engine`` is what the engine answers when asked for its gauges; None if it did not.
+    """
     age_ms = hub.age().age_ms
     counters = hub.counters
     families: list[tuple[str, str, str, float | None]] = [
@@ -47,6 +56,7 @@ def exposition(hub: Hub, standing: Standing, freshness: Mapping[str, Histogram])
         lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
         lines += [] if value is None else [f"{name} {value}"]
     lines += _freshness_lines(freshness)
+    lines += _engine_lines(engine)
     return "\n".join(lines) + "\n"
 
 
@@ -63,3 +73,54 @@ def _freshness_lines(freshness: Mapping[str, Histogram]) -> list[str]:
                 lines.append(f'{name}{{dashboard="{board}",quantile="{q}"}} {milliseconds / 1000}')
         lines.append(f'{name}_count{{dashboard="{board}"}} {histogram.count}')
     return lines
+
+
+#: Gauge of the engine → what it is in its answer, and what it says.
+_ENGINE = {
+    "upwell_engine_version": ("version", "Newest version."),
+    "upwell_engine_durable_version": ("durable_version", "Newest version that the lake has."),
+    "upwell_engine_tables_still": ("tables_still", "Tables that stand still."),
+    "upwell_engine_tables_read": ("tables_read", "Tables that are being read."),
+    "upwell_engine_models_held": ("models_held", "Models that stay at their last good result."),
+}
+
+
+def _engine_lines(engine: Mapping[str, Any] | None) -> Iterator[str]:
+    yield from _gauge("upwell_engine_up", "Whether the engine answers.", [("", engine is not None)])
+    if engine is None:
+        return
+    for name, (key, about) in _ENGINE.items():
+        yield from _gauge(name, about, [("", engine[key])])
+    sources = [(f'{{source="{each["name"]}"}}', each) for each in engine["sources"]]
+    weighed = [(label, each["burden"]) for label, each in sources if each["burden"] is not None]
+    yield from _gauge(
+        "upwell_source_up",
+        "Whether a source is being followed.",
+        [(label, each["is_followed"]) for label, each in sources],
+    )
+    yield from _gauge(
+        "upwell_source_age_seconds",
+        "Now minus the time through which a source is complete.",
+        [(label, each["age_ms"] / 1000) for label, each in sources],
+    )
+    yield from _gauge(
+        "upwell_source_retained_bytes",
+        "Log that a source keeps for Upwell.",
+        [(label, burden["retained_bytes"]) for label, burden in weighed],
+    )
+    yield from _gauge(
+        "upwell_source_retained_limit_bytes",
+        "Beyond this a source discards that log by itself.",
+        [(label, burden["limit_bytes"]) for label, burden in weighed],
+    )
+    yield from _gauge(
+        "upwell_source_connections",
+        "Connections of Upwell to a source.",
+        [(label, burden["connections"]) for label, burden in weighed],
+    )
+
+
+def _gauge(name: str, about: str, values: Iterable[tuple[str, float | None]]) -> Iterator[str]:
+    yield f"# HELP {name} {about}"
+    yield f"# TYPE {name} gauge"
+    yield from (f"{name}{label} {value + 0}" for label, value in values if value is not None)

@@ -8,14 +8,14 @@ would make UPDATE and DELETE fail in the source itself.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
 import psycopg
 from psycopg.rows import class_row
 
-from upwell.core.errors import UsageError
+from upwell.core.errors import EnvironmentFault, UpwellError, UsageError
 from upwell.sources.postgres.datatypes import TEXT_OID, Aliases, data_type
 from upwell.sources.postgres.relations import (
     Relation,
@@ -24,11 +24,15 @@ from upwell.sources.postgres.relations import (
     unfit,
 )
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable, split_name, sql_name
+from upwell.sources.postgres.wal import lsn_of
 
 _COLUMNS: LiteralString = """
     select attrelid::bigint as oid, attname as name, atttypid::bigint as type,
-           atttypmod as modifier, not attnotnull as nullable, attnum::int as number,
-           atthasmissing as is_filled, atthasdef or attidentity <> '' as has_default
+           atttypmod as modifier, format_type(atttypid, atttypmod) as type_name,
+           xmin::text::bigint as written_in,
+           not attnotnull as nullable, attnum::int as number,
+           case when atthasmissing then (attmissingval::text::text[])[1] end as filled_with,
+           atthasdef or attidentity <> '' as has_default
       from pg_attribute
      where attrelid = any (%s::oid[]) and attnum > 0 and not attisdropped and attgenerated = ''
      order by attrelid, attnum
@@ -53,6 +57,9 @@ _ALIASES: LiteralString = """
                 then %s::bigint else b.base::bigint end
       from based b join pg_type t on t.oid = b.base
 """
+_LOG_END: LiteralString = """
+    select case when pg_is_in_recovery() then '0/0' else pg_current_wal_insert_lsn()::text end
+"""
 _NAMES: LiteralString = """
     select n.nspname, c.relname
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -62,10 +69,22 @@ _NAMES: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The captured tables as they stand, and the types that are not built in."""
+    """The captured tables as they stand, and the types that are not built in.
+
+    ``log_end``: whatever made them what they are lies before it in the log. ``unfit`` says why
+    others cannot be captured, by name in SQL: ``UsageError`` for one that is not
+    there, ``EnvironmentFault`` for any other reason.
+    """
 
     tables: tuple[CapturedTable, ...]
     aliases: Aliases
+    log_end: int = 0
+    unfit: Mapping[str, UpwellError] = field(default_factory=dict)
+
+    def only(self, names: Iterable[str]) -> Catalog:
+        """The same of some tables alone."""
+        wanted = set(names)
+        return replace(self, tables=tuple(each for each in self.tables if each.name in wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +93,35 @@ class _Attribute:
     name: str
     type: int
     modifier: int
+    type_name: str
+    written_in: int
     nullable: bool
     number: int
-    is_filled: bool
+    filled_with: str | None
     has_default: bool
 
 
 def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[str]) -> Catalog:
-    """The tables ``names`` of the database, in that order.
-
-    Raises ``UsageError`` for a table that is not there and ``EnvironmentFault`` for one that cannot
-    be captured.
-    """
-    relations = [_relation(connection, name) for name in names]
-    aliases, columns = read_columns(connection, [relation.oid for relation in relations])
-    tables = tuple(
-        captured(relation, sql_name(source, name), columns[relation.oid])
-        for name, relation in zip(names, relations, strict=True)
-    )
-    for table in tables:
+    """The tables ``names`` of the database, in that order, and why some cannot be captured."""
+    relations: dict[str, Relation] = {}
+    unfit_tables: dict[str, UpwellError] = {}
+    for name in names:
+        try:
+            relations[name] = _relation(connection, name)
+        except (EnvironmentFault, UsageError) as error:
+            unfit_tables[sql_name(source, name)] = error
+    aliases, columns = read_columns(connection, [each.oid for each in relations.values()])
+    tables = []
+    for name, relation in relations.items():
+        table = captured(relation, sql_name(source, name), columns[relation.oid])
         for problem in indistinct_columns(table):
-            raise problem
-    return Catalog(tables, aliases)
+            unfit_tables[table.name] = problem
+            break
+        else:
+            tables.append(table)
+    row = connection.execute(_LOG_END).fetchone()
+    log_end = lsn_of(row[0]) if row else 0
+    return Catalog(tuple(tables), aliases, log_end, unfit_tables)
 
 
 def read_columns(
@@ -116,7 +142,9 @@ def read_columns(
                 nullable=row.nullable,
                 number=row.number,
                 declared=(row.type, row.modifier),
-                is_filled=row.is_filled,
+                written_in=row.written_in,
+                type_name=row.type_name,
+                filled_with=row.filled_with,
                 has_default=row.has_default,
             )
         )

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from upwell.core.position import Position
+from upwell.core.protocols import Checksum
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote
 from upwell.sources.postgres.catalog import read_catalog
@@ -53,10 +54,6 @@ _IN_DUCKDB = {
 _DECIMAL_IN_DUCKDB = r"regexp_replace({0}::VARCHAR, '^(-?)\.', '\1' || '0.')"  # .5 → 0.5
 
 
-Checksum = tuple[int, int]
-"""How many rows, and the sum of their checksums."""
-
-
 def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Checksum]:
     """Checksums of the captured tables on the source's side, by their names in SQL.
 
@@ -66,12 +63,11 @@ def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Che
     with session(url) as connection, translated("compare with the source database", url):
         connection.execute("SET statement_timeout = 0")
         catalog = read_catalog(connection, source, tables)
+        for problem in catalog.unfit.values():
+            raise problem
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            return {
-                table.name: _checksum(connection, _checksum_in_postgres(table))
-                for table in catalog.tables
-            }
+            return {table.name: checksum(connection, table) for table in catalog.tables}
 
 
 def wal_position(url: str) -> Position:
@@ -98,6 +94,16 @@ def checksum_sql(schema: TableSchema, relation: str) -> str:
     )
 
 
+def checksum(
+    connection: psycopg.Connection, table: CapturedTable, condition: str = "true"
+) -> Checksum:
+    """The checksum of those of a table's own rows for which a condition in SQL holds."""
+    statement = f"{_checksum_in_postgres(table)} where {condition}"
+    answer = connection.execute(sql.SQL(statement)).fetchone()  # names in it are quoted
+    assert answer is not None  # noqa: S101 - an aggregate has one row
+    return Checksum(int(answer[0]), int(answer[1]))
+
+
 def _checksum_in_postgres(table: CapturedTable) -> str:
     values = (
         (quote(column.name), _IN_POSTGRES.get(column.type.kind, "{0}::text"))
@@ -120,9 +126,3 @@ def _in_duckdb(stored: str) -> str:
     if stored.startswith("DECIMAL"):
         return _DECIMAL_IN_DUCKDB
     return _IN_DUCKDB.get(stored, "{0}::VARCHAR")
-
-
-def _checksum(connection: psycopg.Connection, statement: str) -> Checksum:
-    answer = connection.execute(sql.SQL(statement)).fetchone()  # names in it are quoted
-    assert answer is not None  # noqa: S101 - an aggregate has one row
-    return int(answer[0]), int(answer[1])

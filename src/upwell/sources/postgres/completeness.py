@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +19,24 @@ from typing import LiteralString
 import psycopg
 
 from upwell.core.errors import UpwellError
+from upwell.core.protocols import Burden
 from upwell.sources.postgres.session import connection_text
 from upwell.sources.postgres.wal import is_reached, lsn_of
 
 READING_SECONDS = 0.5
+#: What following costs the source is looked at this often.
+BURDEN_SECONDS = 5.0
 _CONNECTING_SECONDS = 5.0
 _MOST_READINGS = 120
 _READ: LiteralString = """
     select pg_current_wal_flush_lsn()::text,
            (extract(epoch from clock_timestamp()) * 1000000)::bigint
+"""
+_BURDEN: LiteralString = """
+    select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, safe_wal_size,
+           (select count(*) from pg_stat_activity
+             where usename = current_user and starts_with(application_name, %(slot)s))
+      from pg_replication_slots where slot_name = %(slot)s
 """
 _log = logging.getLogger(__name__)
 
@@ -50,12 +60,23 @@ def read_clock(connection: psycopg.Connection, now_us: Callable[[], int]) -> Rea
 
 
 class SourceClock:
-    """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each."""
+    """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each.
+
+    Now and then it looks at what following the slot costs: ``burden``.
+    """
 
     def __init__(
-        self, url: str, *, noticed: Callable[[Reading], None], now_us: Callable[[], int]
+        self,
+        url: str,
+        slot: str,
+        *,
+        noticed: Callable[[Reading], None],
+        now_us: Callable[[], int],
     ) -> None:
         self._url = url
+        self._slot = slot
+        self.burden: Burden | None = None
+        self._weighed_at = 0.0
         self._noticed = noticed
         self._now_us = now_us
         self._readings: deque[Reading] = deque(maxlen=_MOST_READINGS)
@@ -78,7 +99,7 @@ class SourceClock:
         while not self._closing.is_set():
             try:
                 with psycopg.connect(
-                    connection_text(self._url, application="upwell clock"), autocommit=True
+                    connection_text(self._url, application=f"{self._slot} clock"), autocommit=True
                 ) as connection:
                     self._read_until_closing(connection)
             except (psycopg.Error, UpwellError) as error:
@@ -90,4 +111,15 @@ class SourceClock:
             reading = read_clock(connection, self._now_us)
             self._readings.append(reading)
             self._noticed(reading)
+            if time.monotonic() - self._weighed_at > BURDEN_SECONDS:
+                self._weighed_at = time.monotonic()
+                self.burden = _weigh(connection, self._slot)
             self._closing.wait(READING_SECONDS)
+
+
+def _weigh(connection: psycopg.Connection, slot: str) -> Burden | None:
+    row = connection.execute(_BURDEN, {"slot": slot}).fetchone()
+    if row is None:
+        return None
+    retained, safe, connections = row
+    return Burden(retained or 0, None if safe is None else (retained or 0) + safe, connections)

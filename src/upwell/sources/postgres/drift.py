@@ -1,104 +1,224 @@
-"""Whether a captured table still has the layout that our stored rows were given in.
+"""What has become of a captured table since its rows were read.
 
 Rows in the log carry their new layout, rows that were there before do not come again: whatever a
-change of the table did to those, our copies do not have. Only a column added empty changes nothing
-that is stored; it is let through. Everything else is refused before a row of the new layout is
-given: a column dropped or renamed, another type, another key, a column added already filled.
+change of the table did to those, our copies do not have. A column added empty changes nothing that
+is stored, and one added with a constant can be filled in; after anything else the table must be
+read anew: a column dropped or renamed, another type, another key, a column filled row by row.
 
 The log is behind the catalogue, never before it. So a column that the log does not know yet is no
-drift, and one that the catalogue does not know any more is.
+drift, and one that the catalogue does not know any more is: rows of such a layout are left out,
+because reading the table anew brings what they did. So are all rows that the log has up to where we
+looked: whether a value stands under a column's name or under that of one before it, or as it was
+before another type, the log does not say. The state keeps how far that is, so that the rows are
+left out by whoever reads the log again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 
-from upwell.core.errors import EnvironmentFault, GapError, UsageError
+import msgspec
+import pyarrow as pa
+
+from upwell.core.errors import EnvironmentFault
+from upwell.core.protocols import LayoutChange, SourceTable
+from upwell.sources.postgres import texts
 from upwell.sources.postgres.catalog import Catalog, read_catalog
-from upwell.sources.postgres.layout import Layout
+from upwell.sources.postgres.layout import Admission, Layout, in_catalog
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
 
-#: A source whose tables have another layout than the stored ones is read anew when a run starts.
-READ_ANEW = "start `upwell run` again: it reads the tables anew"
+
+class ColumnState(msgspec.Struct, frozen=True):
+    """What tells a column from another of its name. ``declared``: type and modifier;
+    ``written_in``: which transaction last altered it.
+    """
+
+    name: str
+    number: int
+    declared: tuple[int, int]
+    written_in: int
 
 
-class KnownLayouts:
-    """The captured tables as last admitted; one for all streams of a source."""
+class TableState(msgspec.Struct, frozen=True):
+    """What tells whether rows read before are still what would be read now.
 
-    def __init__(self, source: str, url: str, catalog: Catalog) -> None:
-        self._source = source
-        self._url = url
-        self._tables = {table.oid: table for table in catalog.tables}
+    The table is read, or has been, after the log had come to ``read_through``.
+    """
 
-    def admit(self, layout: Layout) -> None:
-        """Ask the catalogue about a layout that the log announces. Raises ``GapError``."""
-        known = self._tables[layout.oid]
-        now = self._read(known)
-        self._admit_table(known, now)
-        for gone in _gone_since(layout, now):
-            raise _changed(known, gone)
-
-    def admit_catalog(self, catalog: Catalog) -> None:
-        """As ``admit``, for all tables: what changed while nothing was followed counts too."""
-        for table in catalog.tables:
-            if table.oid in self._tables:
-                self._admit_table(self._tables[table.oid], table)
-
-    def _admit_table(self, known: CapturedTable, now: CapturedTable) -> None:
-        for drift in _drifts(known, now):
-            raise _changed(known, drift)
-        self._tables[known.oid] = now
-
-    def _read(self, known: CapturedTable) -> CapturedTable:
-        try:
-            with session(self._url) as connection:
-                name = f"{known.namespace}.{known.relation}"
-                return read_catalog(connection, self._source, [name]).tables[0]
-        except (EnvironmentFault, UsageError) as error:
-            next_step = f"{error.next_step}; then {READ_ANEW}"
-            raise _changed(
-                known, f"it can no longer be followed: {error.what}", next_step
-            ) from error
+    oid: int
+    file: int
+    columns: tuple[ColumnState, ...]
+    read_through: int = 0
 
 
-def _drifts(known: CapturedTable, now: CapturedTable) -> Iterator[str]:
+def source_table(table: CapturedTable, read_through: int = 0) -> SourceTable:
+    """The table as the rest of Upwell keeps it."""
+    columns = (
+        ColumnState(each.name, each.number, each.declared, each.written_in)
+        for each in table.columns
+    )
+    state = TableState(table.oid, table.file, tuple(columns), read_through)
+    return SourceTable(table.schema, msgspec.json.encode(state).decode())
+
+
+def compare(before: SourceTable, now: CapturedTable, log_end: int = 0) -> LayoutChange | None:
+    """What has become of a table since; None where its rows stand as they were read.
+
+    ``log_end``: how far the log had come, or later, when the catalogue said what it is ``now``.
+    """
+    if not before.state:  # written before states were kept
+        if before.schema == now.schema:
+            return LayoutChange(source_table(now))
+        return LayoutChange(source_table(now, log_end), why="its layout changed")
+    known = _state(before)
+    after = source_table(now, known.read_through)
+    if before == after:
+        return None
+    why = next(_drifts(before, known, now), "")
+    if why:
+        return LayoutChange(source_table(now, log_end), why=why)
+    added = [each for each in now.columns if each.number > _newest(known)]
+    return LayoutChange(after, _constants(added))
+
+
+def is_rewritten(before: SourceTable, now: CapturedTable) -> bool:
+    """Whether rows lie at other places than they did, or in another table."""
+    known = _state(before)
+    return (known.oid, known.file) != (now.oid, now.file)
+
+
+def _state(table: SourceTable) -> TableState:
+    return msgspec.json.decode(table.state, type=TableState)
+
+
+def _newest(known: TableState) -> int:
+    return max((column.number for column in known.columns), default=0)
+
+
+def _drifts(before: SourceTable, known: TableState, now: CapturedTable) -> Iterator[str]:
     """What happened to a table that our rows of it did not see."""
     if now.oid != known.oid:
         yield "another table took its name"
         return
-    if now.key != known.key:
-        yield f"its key was ({', '.join(known.key)}) and is ({', '.join(now.key)})"
-    is_rewritten = now.file != known.file
+    if now.key != before.schema.key:
+        yield f"its key was ({', '.join(before.schema.key)}) and is ({', '.join(now.key)})"
+    is_new_file = now.file != known.file
     columns = {column.name: column for column in now.columns}
-    for before in known.columns:
-        after = columns.pop(before.name, None)
-        if after is None or after.number != before.number:
-            yield f"column {before.name} was dropped or renamed"
-        elif _is_retyped(before, after, is_rewritten=is_rewritten):
-            yield f"column {before.name} has another type"
+    names = {column.number: column.name for column in now.columns}
+    for each in known.columns:
+        after = columns.pop(each.name, None)
+        if after is None or after.number != each.number:
+            renamed = names.get(each.number)
+            yield f"column {each.name} was " + (f"renamed to {renamed}" if renamed else "dropped")
+        elif _is_retyped(before, each, after, is_new_file=is_new_file):
+            yield f"column {each.name} has another type"
     for added in columns.values():
-        if added.is_filled or (added.has_default and is_rewritten):
+        if added.filled_with is None and added.has_default and is_new_file:
             yield f"column {added.name} was added with a value in every row"
 
 
-def _is_retyped(before: CapturedColumn, after: CapturedColumn, *, is_rewritten: bool) -> bool:
+def _is_retyped(
+    before: SourceTable, known: ColumnState, after: CapturedColumn, *, is_new_file: bool
+) -> bool:
     """A type that is stored alike may still have changed values, but then the table was rewritten:
-    widening a varchar does not, cutting one does.
+    widening a varchar does not, cutting one does. So may the same type, by a USING of its own.
     """
-    return after.type != before.type or (after.declared != before.declared and is_rewritten)
+    is_stored_so = before.schema.column(known.name).type == after.type.stored
+    is_altered = (after.declared, after.written_in) != (known.declared, known.written_in)
+    return not is_stored_so or (is_altered and is_new_file)
 
 
-def _gone_since(layout: Layout, now: CapturedTable) -> Iterator[str]:
-    """Columns of the log that the catalogue has no more, or not so."""
-    stored = {column.name: column.type.stored for column in now.columns}
-    for column in layout.schema.columns:
-        if column.name not in stored:
-            yield f"column {column.name} was dropped or renamed"
-        elif column.type != stored[column.name]:
-            yield f"column {column.name} has another type"
+def _constants(columns: Sequence[CapturedColumn]) -> pa.Table | None:
+    """One row of the values that these columns were added with; None if none was."""
+    filled = [column for column in columns if column.filled_with is not None]
+    if not filled:
+        return None
+    arrays = [
+        texts.parse(pa.array([column.filled_with], pa.string()), column.type)[0]
+        for column in filled
+    ]
+    return pa.table(arrays, [column.name for column in filled])
 
 
-def _changed(table: CapturedTable, how: str, next_step: str = READ_ANEW) -> GapError:
-    what = f"table {table.name} was changed in the source: {how}"
-    return GapError("layout_changed", what, where=table.quoted, next_step=next_step)
+def changed_since(known: Sequence[SourceTable], catalog: Catalog) -> Iterator[LayoutChange]:
+    """What has become of these tables up to now."""
+    now = {table.name: table for table in catalog.tables}
+    for before in known:
+        if before.name in now:
+            change = compare(before, now[before.name], catalog.log_end)
+            if change is not None:
+                yield change
+        else:
+            unfit = catalog.unfit.get(before.name) or _gone(before.name)
+            yield LayoutChange(before, why=unfit.what, unfit=unfit)
+
+
+class KnownLayouts:
+    """The captured tables in the states last told; what the catalogue says now is compared."""
+
+    def __init__(self, source: str, url: str, known: Sequence[SourceTable]) -> None:
+        self._source = source
+        self._url = url
+        self._known = {table.name: table for table in known}
+
+    def opening(self, catalog: Catalog, published: Container[int]) -> tuple[LayoutChange, ...]:
+        """What has become of the tables up to now; ``published`` are those that the log has."""
+        changes = {each.table: each for each in changed_since(tuple(self._known.values()), catalog)}
+        for table in catalog.tables:
+            if table.name in self._known and table.oid not in published:
+                why = "it was out of the publication for a time"
+                now = source_table(table, catalog.log_end)
+                changes[table.name] = LayoutChange(now, why=why)
+        self._learn(changes.values())
+        return tuple(changes.values())
+
+    def admit(self, layout: Layout, lsn: int) -> Admission:
+        """Ask the catalogue about a layout that the log announces in a transaction ending at
+        ``lsn``.
+        """
+        before = self._known.get(layout.schema.name)
+        if before is None:
+            return Admission(layout, None, is_stale=True)
+        with session(self._url) as connection:
+            catalog = read_catalog(connection, self._source, [layout.table])
+        change = next(changed_since([before], catalog), None)
+        self._learn([change] if change is not None else ())
+        if not catalog.tables:
+            return Admission(layout, change, is_stale=True)
+        (now,) = catalog.tables
+        layout = in_catalog(layout, now)
+        is_stale = not layout.has_key or _has_gone(layout, now)
+        if is_stale and lsn > self._read_through(now.name):  # it came, and went again
+            change = LayoutChange(source_table(now, catalog.log_end), why="its layout changed")
+            self._learn([change])
+        missing = [each for each in now.columns if each.name not in layout.schema.column_names]
+        read_through = self._read_through(now.name)
+        return Admission(layout, change, is_stale, read_through, _constants(missing))
+
+    def _read_through(self, name: str) -> int:
+        state = self._known[name].state
+        return _state(self._known[name]).read_through if state else 0
+
+    def _learn(self, changes: Iterable[LayoutChange]) -> None:
+        for change in changes:
+            if change.unfit is not None:
+                del self._known[change.table]
+            else:
+                self._known[change.table] = change.now
+
+
+def _has_gone(layout: Layout, now: CapturedTable) -> bool:
+    """Whether a column of the log is none of the catalogue any more, or not so, or elsewhere."""
+    logged = [(each.name, each.type) for each in layout.schema.columns]
+    names = set(layout.schema.column_names)
+    return logged != [(each.name, each.type.stored) for each in now.columns if each.name in names]
+
+
+def _gone(name: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        "table_gone",
+        f"table {name} is not in the source any more",
+        where=name,
+        next_step="take it out of upwell.yaml, or make it anew there",
+    )

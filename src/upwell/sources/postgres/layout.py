@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from upwell.core.errors import GapError
+import pyarrow as pa
+
+from upwell.core.protocols import LayoutChange
 from upwell.core.schema import Column, TableSchema
 from upwell.sources.postgres.datatypes import Aliases, DataType, data_type
-from upwell.sources.postgres.replication import START_ANEW
 from upwell.sources.postgres.tables import CapturedTable
 
 
@@ -17,23 +18,39 @@ class Layout:
     """The columns of a table's rows in the stream from here on, until announced anew."""
 
     oid: int
+    table: str  # as it is named in the database
     schema: TableSchema
     types: tuple[DataType, ...]
-    key: tuple[int, ...]  # indexes of the key's columns, in the key's order
+    identifying: frozenset[str]  # the columns that tell which row was changed
+    key: tuple[int, ...] = ()  # indexes of the key's columns, in the key's order
+    has_key: bool = False  # whether rows carry it: they cannot be told apart otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What to make of a layout that the log announces: ``layout`` itself, as the catalogue has it.
+
+    ``change`` is what has become of the table, if that is news. Rows ``is_stale``: of a layout that
+    is no more; so are all of transactions up to ``read_through``, whatever their layout. What is
+    stale shows in the table as it is read anew. ``constants``: one row of the columns that rows
+    lack, though they have them.
+    """
+
+    layout: Layout
+    change: LayoutChange | None
+    is_stale: bool
+    read_through: int = 0
+    constants: pa.Table | None = None
 
 
 def parse_layout(message: bytes, table: CapturedTable, aliases: Aliases) -> Layout:
     """A Relation message of ``table``. A malformed one raises ValueError, IndexError or
     ``struct.error``.
-
-    Key and NULL-ability come from the catalogue. Raises ``GapError`` when the stream no longer
-    carries the key: its rows could not be told apart.
     """
     _, at = _name(message, 5)
     _, at = _name(message, at)
     _, count = struct.unpack_from(">cH", message, at)
     at += 3
-    nullable = {column.name: column.nullable for column in table.columns}
     columns: list[Column] = []
     types: list[DataType] = []
     identifying: set[str] = set()
@@ -45,25 +62,28 @@ def parse_layout(message: bytes, table: CapturedTable, aliases: Aliases) -> Layo
         if is_identifying:
             identifying.add(name)
         types.append(data_type(oid, modifier, aliases))
-        columns.append(Column(name, types[-1].stored, nullable.get(name, True)))
+        columns.append(Column(name, types[-1].stored))
     if at != len(message):
         raise ValueError("bytes left over")
-    if not identifying.issuperset(table.key):
-        raise _key_lost(table)
-    schema = TableSchema(table.name, tuple(columns), table.key)
-    return Layout(table.oid, schema, tuple(types), schema.positions_of(table.key))
+    name = f"{table.namespace}.{table.relation}"
+    schema = TableSchema(table.name, tuple(columns), ())
+    layout = Layout(table.oid, name, schema, tuple(types), frozenset(identifying))
+    return in_catalog(layout, table)
+
+
+def in_catalog(layout: Layout, table: CapturedTable) -> Layout:
+    """The layout with what only the catalogue knows: key and NULL-ability."""
+    nullable = {column.name: column.nullable for column in table.columns}
+    columns = tuple(
+        Column(each.name, each.type, nullable.get(each.name, True))
+        for each in layout.schema.columns
+    )
+    schema = TableSchema(table.name, columns, table.key)
+    has_key = layout.identifying.issuperset(table.key)
+    key = schema.positions_of(table.key) if has_key else ()
+    return replace(layout, schema=schema, key=key, has_key=has_key)
 
 
 def _name(message: bytes, at: int) -> tuple[str, int]:
     end = message.index(b"\0", at)
     return message[at:end].decode(), end + 1
-
-
-def _key_lost(table: CapturedTable) -> GapError:
-    return GapError(
-        "layout_changed",
-        f"the log no longer carries the key of {table.name} ({', '.join(table.key)}): "
-        "its primary key or replica identity was changed",
-        where=table.quoted,
-        next_step=f"restore the primary key and REPLICA IDENTITY DEFAULT; then {START_ANEW}",
-    )

@@ -18,12 +18,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upwell.core.protocols import Int64s, TableChanges, Transactions, Truncation
+from upwell.core.protocols import (
+    Int64s,
+    LayoutChange,
+    TableChanges,
+    Transactions,
+    Truncation,
+    with_constants,
+)
 from upwell.sources.postgres import frames
 from upwell.sources.postgres.buffer import ByteBuffer
 from upwell.sources.postgres.datatypes import Aliases
 from upwell.sources.postgres.frames import Bytes, corrupt
-from upwell.sources.postgres.layout import Layout, parse_layout
+from upwell.sources.postgres.layout import Admission, Layout, parse_layout
 from upwell.sources.postgres.tables import CapturedTable
 from upwell.sources.postgres.tuples import table_changes
 from upwell.sources.postgres.views import Views
@@ -58,7 +65,7 @@ class DecodedBatch:
 
     lsn: int
     transactions: Transactions
-    changes: Sequence[TableChanges | Truncation]
+    changes: Sequence[TableChanges | Truncation | LayoutChange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,8 @@ class _Messages:
 class Decoder:
     """The state of one stream: bytes not yet released, and the layouts the server announced.
 
-    ``admit`` is asked about each; what it raises leaves ``take`` before any row is given.
+    ``admit`` is asked about each, and told where in the log its transaction ends; what it raises
+    leaves ``take`` before any row is given.
     """
 
     def __init__(
@@ -85,13 +93,13 @@ class Decoder:
         start_lsn: int,
         *,
         batch_bytes: int = BATCH_BYTES,
-        admit: Callable[[Layout], None] = lambda _: None,
+        admit: Callable[[Layout, int], Admission] = lambda layout, _: _only_with_key(layout),
     ) -> None:
         self._tables = {table.oid: table for table in tables}
         self._aliases = aliases
         self._batch_bytes = batch_bytes
         self._admit = admit
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, Admission] = {}
         self._buffer = ByteBuffer()
         self._walked = 0  # bytes whose messages are known
         self._starts: list[Int64s] = []
@@ -137,11 +145,11 @@ class Decoder:
         within = int(np.searchsorted(ends[commits], self._batch_bytes, "right"))
         cut = int(commits[max(within, 1) - 1]) + 1
         messages = self._checked(starts[:cut], ends[:cut])
-        transactions, lsn = self._transactions(messages)
-        changes = tuple(self._changes(messages))
+        transactions, lsns = self._transactions(messages)
+        changes = tuple(self._changes(messages, lsns))
         self._release(starts, ends, cut, has_commit=cut <= int(commits[-1]))
-        self._released = lsn
-        return DecodedBatch(lsn, transactions, changes)
+        self._released = int(lsns[-1])
+        return DecodedBatch(self._released, transactions, changes)
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────
 
@@ -207,7 +215,8 @@ class Decoder:
             corrupt("changes outside a transaction")
         return _Messages(Views(self._buffer.bytes), types, starts, ends, begins - 1)
 
-    def _transactions(self, messages: _Messages) -> tuple[Transactions, int]:
+    def _transactions(self, messages: _Messages) -> tuple[Transactions, Int64s]:
+        """Also where in the log each of them ends."""
         views = messages.views
         commits = messages.starts[messages.types == _COMMIT]
         begins = messages.starts[messages.types == _BEGIN]
@@ -217,7 +226,7 @@ class Decoder:
         if (np.diff(lsns, prepend=self._released) <= 0).any():
             corrupt("transactions out of order")
         committed_at_us = views.i8[commits + 18].astype(np.int64) + EPOCH_US
-        return Transactions(positions_of(lsns), committed_at_us), int(lsns[-1])
+        return Transactions(positions_of(lsns), committed_at_us), lsns
 
     def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
         """Forget what was given out and move the rest to the front."""
@@ -231,37 +240,51 @@ class Decoder:
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────
 
-    def _changes(self, messages: _Messages) -> Iterator[TableChanges | Truncation]:
+    def _changes(
+        self, messages: _Messages, lsns: Int64s
+    ) -> Iterator[TableChanges | Truncation | LayoutChange]:
         """Changes in the order of their first row; a table's own always in the log's order."""
         views, types = messages.views, messages.types
         is_change = np.isin(types, (_INSERT, _UPDATE, _DELETE))
         rows = np.flatnonzero(is_change)
         relations = views.u4[messages.starts[rows] + 1].astype(np.int64)
-        pieces: list[tuple[int, TableChanges | Truncation]] = []
+        pieces: list[tuple[int, TableChanges | Truncation | LayoutChange]] = []
         since: dict[int, int] = {}
 
         def close(oid: int, until: int) -> None:
             first, last = np.searchsorted(rows, (since.get(oid, 0), until))
             mine = rows[first:last][relations[first:last] == oid]
             since[oid] = until
-            if len(mine) and oid in self._tables:
-                pieces.append((int(mine[0]), self._rows(messages, oid, mine)))
+            if len(mine) == 0 or oid not in self._tables:
+                return
+            admission = self._layout(oid)
+            mine = mine[lsns[messages.transaction[mine]] > admission.read_through]
+            if len(mine) and not admission.is_stale:
+                changes = with_constants(
+                    self._rows(messages, admission.layout, mine), admission.constants
+                )
+                pieces.append((int(mine[0]), changes))
 
         for index in np.flatnonzero((types == _RELATION) | (types == _TRUNCATE)).tolist():
             if types[index] == _RELATION:
                 layout = self._announced(messages, index)
                 if layout is None:
                     continue
-                self._admit(layout)
-                if layout != self._layouts.get(layout.oid):
+                admission = self._admit(layout, int(lsns[messages.transaction[index]]))
+                if admission != self._layouts.get(layout.oid):
                     close(layout.oid, index)
-                    self._layouts[layout.oid] = layout
+                    self._layouts[layout.oid] = admission
+                if admission.change is not None:
+                    pieces.append((index, admission.change))
                 continue
             for oid in _truncated(messages, index):
                 close(oid, index)
-                if oid in self._tables:
-                    schema = self._layout(oid).schema
-                    pieces.append((index, Truncation(schema, int(messages.transaction[index]))))
+                if oid not in self._tables:
+                    continue
+                admission = self._layout(oid)
+                at = int(messages.transaction[index])
+                if not admission.is_stale and lsns[at] > admission.read_through:
+                    pieces.append((index, Truncation(admission.layout.schema, at)))
         for oid in np.unique(relations).tolist():
             close(oid, len(types))
         yield from (piece for _, piece in sorted(pieces, key=lambda piece: piece[0]))
@@ -276,20 +299,24 @@ class Decoder:
         except (struct.error, ValueError, IndexError) as error:
             corrupt(f"a table layout that cannot be read: {error}")
 
-    def _layout(self, oid: int) -> Layout:
-        layout = self._layouts.get(oid)
-        if layout is None:
+    def _layout(self, oid: int) -> Admission:
+        admission = self._layouts.get(oid)
+        if admission is None:
             corrupt(f"changes of table {self._tables[oid].name} before its layout")
-        return layout
+        return admission
 
-    def _rows(self, messages: _Messages, oid: int, rows: Int64s) -> TableChanges:
+    def _rows(self, messages: _Messages, layout: Layout, rows: Int64s) -> TableChanges:
         return table_changes(
             messages.views,
-            self._layout(oid),
+            layout,
             starts=messages.starts[rows],
             ends=messages.ends[rows],
             transaction=messages.transaction[rows].astype(np.int32),
         )
+
+
+def _only_with_key(layout: Layout) -> Admission:
+    return Admission(layout, None, is_stale=not layout.has_key)
 
 
 def _truncated(messages: _Messages, index: int) -> list[int]:

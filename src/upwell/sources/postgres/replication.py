@@ -7,6 +7,8 @@ so it is dropped as soon as nothing follows it: an orphan would fill the source'
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -17,15 +19,15 @@ from psycopg.rows import class_row
 from upwell.core.errors import EnvironmentFault, GapError, Unavailable
 from upwell.core.position import Position
 from upwell.core.sql import literal, quote
-from upwell.sources.postgres.catalog import Catalog
 from upwell.sources.postgres.channel import Channel
+from upwell.sources.postgres.tables import CapturedTable
 from upwell.sources.postgres.wal import lsn_of, position_of
 
 #: Creating a slot waits for all transactions that are open at the moment.
 SLOT_TIMEOUT_SECONDS = 60.0
 #: How long a follower that has just ended may take to be noticed by the server.
 RELEASE_TIMEOUT_SECONDS = 5.0
-START_ANEW = "take a new snapshot of this source: remove the project's .upwell folder and run again"
+START_ANEW = "`upwell resync` reads the source's tables anew and goes on from there"
 
 _PUBLISHED: LiteralString = """
     select t.oid::bigint, p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate
@@ -58,37 +60,37 @@ class _Slot:
     client: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedSlot:
-    """A new slot: the log follows from ``lsn``; ``snapshot`` shows the tables as of there."""
-
-    lsn: int
-    snapshot: str
-
-
 # ── publication ──────────────────────────────────────────────────────────────────────────────────
 
 
-def is_published(connection: psycopg.Connection, publication: str, catalog: Catalog) -> bool:
-    """Whether the publication is there and holds exactly the captured tables, whole."""
+def published(connection: psycopg.Connection, publication: str) -> frozenset[int]:
+    """The tables in the publication, by OID. Raises ``GapError`` unless it has them whole."""
     rows = connection.execute(_PUBLISHED, [publication]).fetchall()
-    tables = {oid for oid, _ in rows if oid is not None}
-    if not rows or not rows[0][1] or tables != {table.oid for table in catalog.tables}:
-        return False
-    if connection.info.server_version < 150_000:
-        return True  # no row filters, no column lists yet
-    filtered = connection.execute(_FILTERED, [publication]).fetchone()
-    return filtered is not None and not filtered[0]
+    is_whole = bool(rows) and rows[0][1]
+    if is_whole and connection.info.server_version >= 150_000:  # row filters, column lists
+        filtered = connection.execute(_FILTERED, [publication]).fetchone()
+        is_whole = filtered is not None and not filtered[0]
+    if not is_whole:
+        raise GapError(
+            "publication_changed",
+            f"publication {publication} is gone, or was narrowed: some changes were not kept",
+            where=publication,
+            next_step=START_ANEW,
+        )
+    return frozenset(oid for oid, _ in rows if oid is not None)
 
 
-def publish(connection: psycopg.Connection, publication: str, catalog: Catalog) -> None:
-    """Make the publication hold exactly the captured tables."""
-    if is_published(connection, publication, catalog):
-        return
+def publish(
+    connection: psycopg.Connection, publication: str, wanted: Sequence[CapturedTable]
+) -> None:
+    """Make the publication hold exactly these tables."""
+    with suppress(GapError):
+        if published(connection, publication) == {table.oid for table in wanted}:
+            return
     name = sql.Identifier(publication)
     tables = sql.SQL(", ").join(
         sql.SQL("only {}").format(sql.Identifier(table.namespace, table.relation))
-        for table in catalog.tables
+        for table in wanted
     )
     kinds = sql.SQL("publish = 'insert, update, delete, truncate'")
     exists = connection.execute(
@@ -96,7 +98,10 @@ def publish(connection: psycopg.Connection, publication: str, catalog: Catalog) 
     ).fetchone()
     try:
         with connection.transaction():
-            if exists is None:
+            if not wanted:
+                connection.execute(sql.SQL("drop publication if exists {}").format(name))
+                connection.execute(sql.SQL("create publication {} with ({})").format(name, kinds))
+            elif exists is None:
                 statement = sql.SQL("create publication {} for table {} with ({})")
                 connection.execute(statement.format(name, tables, kinds))
             else:
@@ -104,25 +109,13 @@ def publish(connection: psycopg.Connection, publication: str, catalog: Catalog) 
                 connection.execute(statement.format(name, tables))
                 connection.execute(sql.SQL("alter publication {} set ({})").format(name, kinds))
     except psycopg.errors.InsufficientPrivilege as error:
-        listed = ", ".join(table.quoted for table in catalog.tables)
+        listed = ", ".join(table.quoted for table in wanted)
         raise EnvironmentFault(
             "no_publication_right",
             f"this role may not publish the tables: {error.diag.message_primary}",
             where=publication,
             next_step=f"as their owner: CREATE PUBLICATION {quote(publication)} FOR TABLE {listed}",
         ) from error
-
-
-def require_published(connection: psycopg.Connection, publication: str, catalog: Catalog) -> None:
-    """Raise unless the publication still holds exactly the captured tables."""
-    if not is_published(connection, publication, catalog):
-        raise GapError(
-            "publication_changed",
-            f"publication {publication} does not hold exactly the captured tables: "
-            "changes of some were not kept",
-            where=publication,
-            next_step=START_ANEW,
-        )
 
 
 # ── slot ─────────────────────────────────────────────────────────────────────────────────────────
@@ -146,17 +139,16 @@ def drop_slot(connection: psycopg.Connection, slot: str) -> None:
         connection.execute("select pg_drop_replication_slot(%s)", [slot])
 
 
-def create_slot(channel: Channel, slot: str, server_version: int) -> CreatedSlot:
-    """Create the slot and export its snapshot, which lives as long as ``channel`` stays idle."""
-    options = "(SNAPSHOT 'export')" if server_version >= 150_000 else "EXPORT_SNAPSHOT"
+def create_slot(channel: Channel, slot: str, server_version: int) -> int:
+    """Create the slot; the log follows from the LSN that comes back."""
+    options = "(SNAPSHOT 'nothing')" if server_version >= 150_000 else "NOEXPORT_SNAPSHOT"
     rows = channel.query(
         f"CREATE_REPLICATION_SLOT {quote(slot)} LOGICAL pgoutput {options}",
         timeout_seconds=SLOT_TIMEOUT_SECONDS,
     )
-    point, snapshot = rows[0]["consistent_point"], rows[0]["snapshot_name"]
-    assert point is not None  # noqa: S101 - the protocol gives both
-    assert snapshot is not None  # noqa: S101
-    return CreatedSlot(lsn_of(point), snapshot)
+    point = rows[0]["consistent_point"]
+    assert point is not None  # noqa: S101 - the protocol gives it
+    return lsn_of(point)
 
 
 def require_slot(

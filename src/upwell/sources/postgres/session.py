@@ -157,6 +157,25 @@ def session(
             yield connection
 
 
+class Session:
+    """A session for reading that stays open between two uses. Used by one thread at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with translated("connect to the source database", url):
+            self._connection = psycopg.connect(connection_text(url), autocommit=True)
+            self._connection.execute("SET default_transaction_read_only = on")
+
+    @contextmanager
+    def use(self) -> Iterator[psycopg.Connection]:
+        """Its connection; errors of the database leave the block as ours."""
+        with translated("query the source database", self._url):
+            yield self._connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 @contextmanager
 def translated(operation: str, url: str) -> Iterator[None]:
     """Turn psycopg's errors into ours."""

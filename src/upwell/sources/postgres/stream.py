@@ -9,24 +9,33 @@ that has none.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from upwell.core.errors import GapError, UpwellError
 from upwell.core.position import Position
-from upwell.core.protocols import SourceBatch, Transactions
-from upwell.sources.postgres.catalog import Catalog
+from upwell.core.protocols import (
+    Burden,
+    LayoutChange,
+    SourceBatch,
+    SourceTable,
+    TableChanges,
+    Transactions,
+    Truncation,
+)
+from upwell.sources.postgres.catalog import read_catalog
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.columns import BinaryUnsupportedError
 from upwell.sources.postgres.completeness import Reading, SourceClock, read_clock
 from upwell.sources.postgres.drift import KnownLayouts
+from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
 from upwell.sources.postgres.receiver import STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
     START_ANEW,
-    require_published,
+    published,
     require_slot,
     start_replication,
 )
@@ -43,13 +52,13 @@ _NO_TRANSACTIONS = Transactions((), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What to follow: database, slot, publication and the captured tables."""
+    """What to follow: database, slot, publication, and the tables' names there by those in SQL."""
 
     url: str
     slot: str
     publication: str
-    catalog: Catalog
-    layouts: KnownLayouts
+    source: str
+    tables: Mapping[str, str]
     is_sole_follower: bool = False  # see ``replication.require_slot``
 
 
@@ -57,18 +66,24 @@ class PostgresStream:
     """Changes after a position; see ``core.protocols.Stream``."""
 
     def __init__(
-        self, following: Following, position: Position, *, now_us: Callable[[], int]
+        self,
+        following: Following,
+        position: Position,
+        tables: Sequence[SourceTable],
+        *,
+        now_us: Callable[[], int],
     ) -> None:
         self._following = following
+        self._known = {table.name: table for table in tables}
         self._now_us = now_us
         self._position = position
         self._complete_through_us = 0
         self._given_at = time.monotonic()
-        has_binary = all(
-            column.type.has_binary for table in following.catalog.tables for column in table.columns
+        self._opening: tuple[LayoutChange, ...] = ()
+        self._receiver, self._decoder = self._open(_NOTHING)
+        self._clock = SourceClock(
+            following.url, following.slot, noticed=self._ask_for, now_us=now_us
         )
-        self._receiver, self._decoder = self._open(_NOTHING, binary=has_binary)
-        self._clock = SourceClock(following.url, noticed=self._ask_for, now_us=now_us)
 
     def poll(self, timeout_seconds: float) -> SourceBatch | None:
         """See ``core.protocols.Stream.poll``."""
@@ -86,20 +101,27 @@ class PostgresStream:
         """The server may forget its log up to ``position``."""
         self._receiver.acknowledge(lsn_of(position))
 
+    @property
+    def burden(self) -> Burden | None:
+        """See ``core.protocols.Stream.burden``."""
+        return self._clock.burden
+
     def close(self) -> None:
         self._clock.close()
         self._receiver.close()
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, acknowledged: int, *, binary: bool) -> tuple[Receiver, Decoder]:
+    def _open(self, acknowledged: int, *, binary: bool = True) -> tuple[Receiver, Decoder]:
         """Begin at our position. What was given up to there may not be safe yet: the server is
         told ``acknowledged`` and no more.
         """
         following = self._following
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
-            require_published(connection, following.publication, following.catalog)
+            require_fit(connection, slot=following.slot, publication=following.publication)
+            catalog = read_catalog(connection, following.source, list(following.tables.values()))
+            has_tables = published(connection, following.publication)
             require_slot(
                 connection,
                 following.slot,
@@ -108,6 +130,10 @@ class PostgresStream:
             )
             self._skew_us = read_clock(connection, self._now_us).skew_us
             status_seconds = _status_seconds(connection.execute(_SENDER_TIMEOUT).fetchone())
+        layouts = KnownLayouts(following.source, following.url, tuple(self._known.values()))
+        self._opening = layouts.opening(catalog, has_tables)
+        columns = (column for table in catalog.tables for column in table.columns)
+        binary = binary and all(column.type.has_binary for column in columns)
         channel = open_channel(following.url, replication=True, application=following.slot)
         try:
             start_replication(channel, following.slot, following.publication, lsn, binary=binary)
@@ -117,8 +143,7 @@ class PostgresStream:
         receiver = Receiver(
             channel, acknowledged, status_seconds=status_seconds, now_us=self._now_us
         )
-        catalog, admit = following.catalog, following.layouts.admit
-        return receiver, Decoder(catalog.tables, catalog.aliases, lsn, admit=admit)
+        return receiver, Decoder(catalog.tables, catalog.aliases, lsn, admit=layouts.admit)
 
     def _reopen_as_text(self) -> None:
         """A value came in binary that we read only as text: the same log again, as text."""
@@ -135,6 +160,9 @@ class PostgresStream:
     # ── batches ──────────────────────────────────────────────────────────────────────────────────
 
     def _next_batch(self) -> SourceBatch | None:
+        if self._opening:
+            changes, self._opening = self._opening, ()
+            return self._given(self._decoder.progress, None, changes)
         decoder, receiver = self._decoder, self._receiver
         failure = receiver.failure  # before the queue: what came before the failure still counts
         while decoder.pending_bytes < BATCH_BYTES or not decoder.has_transaction:
@@ -160,7 +188,7 @@ class PostgresStream:
     def _batch(self, decoded: DecodedBatch) -> SourceBatch:
         last_commit_us = int(decoded.transactions.committed_at_us.max())
         self._complete_through_us = max(self._complete_through_us, last_commit_us)
-        return self._given(decoded.lsn, decoded)
+        return self._given(decoded.lsn, decoded, decoded.changes)
 
     def _heartbeat(self) -> SourceBatch | None:
         """Nothing came, and that is news: time has passed, or the server has read on."""
@@ -174,13 +202,21 @@ class PostgresStream:
             return self._given(progress, None)
         return None
 
-    def _given(self, lsn: int, decoded: DecodedBatch | None) -> SourceBatch:
+    def _given(
+        self,
+        lsn: int,
+        decoded: DecodedBatch | None,
+        changes: Sequence[TableChanges | Truncation | LayoutChange] = (),
+    ) -> SourceBatch:
+        for change in changes:
+            if isinstance(change, LayoutChange):
+                self._known[change.table] = change.now
         self._position = max(self._position, position_of(lsn))
         self._given_at = time.monotonic()
         return SourceBatch(
             position=self._position,
             transactions=decoded.transactions if decoded else _NO_TRANSACTIONS,
-            changes=decoded.changes if decoded else (),
+            changes=changes,
             complete_through_us=self._complete_through_us,
             received_at_us=self._now_us(),
             clock_skew_us=self._skew_us,

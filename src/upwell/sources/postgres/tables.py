@@ -18,7 +18,9 @@ class CapturedColumn:
     nullable: bool
     number: int  # its place in the catalogue, never used again for another
     declared: tuple[int, int]  # type and modifier as the catalogue has them
-    is_filled: bool  # added with a value that stands for all rows that were there before
+    written_in: int  # the transaction that last changed what the catalogue says of it
+    type_name: str  # the type in SQL for PostgreSQL
+    filled_with: str | None  # what stands in rows of before it was added, as the server prints it
     has_default: bool
 
 

@@ -48,12 +48,15 @@ def lsn_of(text: str) -> int:
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
+def position_before(lsn: int) -> Position:
+    """The position of whoever has read everything before ``lsn``: see ``is_reached``."""
+    in_page = lsn % _PAGE_BYTES
+    return position_of(lsn - in_page if in_page <= _LONGEST_PAGE_HEADER_BYTES else lsn)
+
+
 def is_reached(lsn: int, progress: int) -> bool:
     """Whether a reader at ``progress`` has read everything before ``lsn``.
 
     A position just behind a page header says nothing that the end of the page before does not.
     """
-    in_page = lsn % _PAGE_BYTES
-    if in_page <= _LONGEST_PAGE_HEADER_BYTES:
-        lsn -= in_page
-    return progress >= lsn
+    return position_of(progress) >= position_before(lsn)

@@ -19,8 +19,9 @@ from upwell.core.position import Position
 LEDGER = "upwell.versions"
 PROPERTY = "upwell.mark"
 PROJECT = "upwell.project"
-#: Format of everything that Upwell writes into a lake beyond Iceberg's own.
-FORMAT = 1
+#: Formats of what Upwell writes into a lake beyond Iceberg's own. In the second, tables stand
+#: still: whoever does not know that would take them for up to date.
+FORMAT, FORMAT_WITH_FROZEN = 1, 2
 
 
 class MarkedSource(msgspec.Struct, frozen=True):
@@ -35,7 +36,8 @@ class Mark(msgspec.Struct, frozen=True):
     """See the module. ``logs`` gives the identity of each captured table's change log.
 
     ``lineage`` names the line of hot stores, each made from the lake of the one before: one of
-    another line has nothing to do with this lake.
+    another line has nothing to do with this lake. ``frozen`` gives tables whose logs ended before
+    the version, and why: they are to be read anew.
     """
 
     format: int = FORMAT
@@ -44,6 +46,7 @@ class Mark(msgspec.Struct, frozen=True):
     logical_time_us: int = 0
     sources: Mapping[str, MarkedSource] = {}
     logs: Mapping[str, str] = {}
+    frozen: Mapping[str, str] = {}
 
     @classmethod
     def read(cls, properties: Mapping[str, str], where: str) -> Mark:
@@ -52,11 +55,11 @@ class Mark(msgspec.Struct, frozen=True):
         if text is None:
             return cls()
         found = msgspec.json.decode(text)
-        if found.get("format") != FORMAT:
+        if found.get("format") not in (FORMAT, FORMAT_WITH_FROZEN):
             raise IntegrityError(
                 "lake_format",
                 f"Opening the lake: it was written in format {found.get('format')}, this Upwell "
-                f"knows {FORMAT}.",
+                f"knows {FORMAT} and {FORMAT_WITH_FROZEN}.",
                 where=where,
                 next_step="Use the Upwell that wrote it, or a newer one.",
             )

@@ -64,6 +64,29 @@ def plan_models(models: Sequence[Model], tables: Sequence[TableSchema]) -> Plan:
         binder.close()
 
 
+def plan_those_that_hold(
+    models: Sequence[Model], tables: Sequence[TableSchema]
+) -> tuple[Plan, dict[str, ProjectError]]:
+    """The plan of the models that can be planned, and why the others cannot, by name.
+
+    Raises ``ProjectError`` for what is no one model's fault, such as a circle.
+    """
+    left, refused = list(models), dict[str, ProjectError]()
+    while True:
+        try:
+            return plan_models(left, tables), refused
+        except ProjectError as error:
+            culprit = next((each for each in left if _is_in(error.where, each)), None)
+            if culprit is None or error.code == "model_circle":
+                raise
+            refused[culprit.name] = error
+            left.remove(culprit)
+
+
+def _is_in(place: str, model: Model) -> bool:
+    return place == where(model) or place.startswith(f"{where(model)}:")
+
+
 def _key_not_null(table: TableSchema) -> tuple[Column, ...]:
     return tuple(
         Column(each.name, each.type, each.nullable and each.name not in table.key)

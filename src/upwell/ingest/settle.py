@@ -1,0 +1,120 @@
+"""A table that was read to its end takes its place.
+
+What is stored of it is compared with what was read, so that its change log goes on and says just
+what differs. Where the layouts are others than by columns added at the end, the log begins anew:
+rows of two layouts cannot stand in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from upwell.core.errors import IntegrityError
+from upwell.core.position import Position
+from upwell.core.schema import TableSchema
+from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.ingest import copies, tables
+from upwell.ingest.copied import CopiedTables, copied_rows
+from upwell.ingest.copies import Copying
+from upwell.ingest.staging import WEIGHT
+from upwell.ingest.tables import Captured, log_name
+
+_DIFFERING = "_differing"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a table takes its place: in what version, and what the change log says of its rows."""
+
+    version: int
+    position: Position
+    committed_at_us: int
+    received_at_us: int
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, copying: Copying) -> None:
+    """Bring the stored tables to the layout of what was read; in a transaction of its own.
+
+    Layout statements and rows never share a write-ahead log: checkpoint before and after.
+    """
+    schema = copying.table.schema
+    stored = tables.captured(connection).get(schema.name)
+    if stored is not None and tables.has_grown(stored.schema, schema):
+        tables.widen(connection, stored.schema, schema)
+    else:
+        frozen = stored.frozen if stored is not None else "it is being read"
+        tables.create(connection, Captured(copying.table, tables.new_log(), frozen))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many rows a table has now, and how many of these, or of those of before, differed."""
+
+    rows: int
+    differing: int
+
+
+def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Moment) -> Settled:
+    """Let what was read take its place, in the transaction of a version.
+
+    Raises IntegrityError if two rows have the same key: reading went wrong, and begins anew.
+    """
+    schema = copying.table.schema
+    doubled = CopiedTables(connection).doubled(schema)
+    if doubled:
+        raise IntegrityError(
+            "copy_contradicts_itself",
+            f"Reading {schema.name}: {doubled} rows have the key of another.",
+            where=schema.name,
+            next_step=f"`upwell resync {schema.name}` reads it anew.",
+        )
+    table, names = quote_table(schema.name), quoted_list(schema.column_names)
+    read = copied_rows(schema)
+    if not connection.execute(f"FROM {table} LIMIT 1").fetchall():
+        differing = _log(connection, schema, moment, f"SELECT {names}, 1 AS {WEIGHT} FROM ({read})")
+        connection.execute(f"INSERT INTO {table} ({names}) {read}")
+    else:
+        stored = f"SELECT {names} FROM {table}"
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS "
+            f"(SELECT {names}, -1 AS {WEIGHT} FROM ({stored} EXCEPT ALL {read})) UNION ALL "
+            f"(SELECT {names}, 1 FROM ({read} EXCEPT ALL {stored}))"
+        )
+        differing = _log(connection, schema, moment, f"FROM {_DIFFERING}")
+        same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in schema.key)
+        connection.execute(
+            f"DELETE FROM {table} AS t USING {_DIFFERING} AS d WHERE d.{WEIGHT} < 0 AND {same_key}"
+        )
+        connection.execute(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_DIFFERING} WHERE {WEIGHT} > 0"
+        )
+        connection.execute(f"DROP TABLE {_DIFFERING}")
+    tables.note_state(connection, copying.table)
+    tables.freeze(connection, schema.name, "")
+    connection.execute("DELETE FROM _upwell.copies WHERE name = ?", [schema.name])
+    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return Settled(int(row[0]) if row else 0, differing)
+
+
+def _log(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, moment: Moment, rows: str
+) -> int:
+    """Write rows with their weights into the change log; how many."""
+    names = quoted_list(schema.column_names)
+    done = connection.execute(
+        f"INSERT INTO {quote_table(log_name(schema.name))} BY NAME "
+        f"SELECT {names}, ?::BIGINT AS _version, ? AS _position, "
+        f"make_timestamptz(?::BIGINT) AS _committed_at, "
+        f"make_timestamptz(?::BIGINT) AS _received_at, {WEIGHT} AS _weight FROM ({rows})",
+        [moment.version, moment.position, moment.committed_at_us, moment.received_at_us],
+    ).fetchone()
+    return int(done[0]) if done else 0
+
+
+def clear(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what was gathered of tables that have taken their place."""
+    going_on = copies.copies(connection)
+    for name in tables.captured(connection).keys() - going_on.keys():
+        copies.end(connection, name)

@@ -1,0 +1,275 @@
+"""An engine on a real database, in this process, beside people who keep changing it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psycopg
+import pyarrow as pa
+
+from upwell.answers import checksums
+from upwell.copying import Budget
+from upwell.core.policy import OnChange
+from upwell.core.position import Position
+from upwell.core.protocols import (
+    Checksum,
+    CopiedRows,
+    Copy,
+    CopyPlan,
+    KeyRange,
+    SourceTable,
+    TableSnapshot,
+)
+from upwell.core.sql import quote_table, quoted_list
+from upwell.engine import Engine
+from upwell.feed.hub import FeedHub
+from upwell.following import LogPolicy
+from upwell.models import Models
+from upwell.project.values import Model
+from upwell.sources.postgres import PostgresSource
+from upwell.sources.postgres.checksum import row_checksums
+from upwell.sources.postgres.copy import PostgresCopy
+from upwell.sources.postgres.tables import sql_name
+from upwell.start import begin_following, layouts_ahead, open_source
+from upwell.store import ledger
+from upwell.store.hot import HotStore
+from upwell.table_states import TableStates
+from upwell.wiring import SourceSetting
+
+PATIENCE_SECONDS = 60.0
+
+
+class Counted(PostgresSource):
+    """Counts the parts that are read, and may be told to read slowly."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.parts_read: list[str] = []
+        self.pause_seconds = 0.0
+
+    def copy(self) -> Copy:  # type: ignore[override]
+        return _CountedCopy(super().copy(), self)
+
+
+@dataclass
+class _CountedCopy:
+    copy: PostgresCopy
+    source: Counted
+
+    def plan(self, table: SourceTable, part_bytes: int) -> CopyPlan:
+        return self.copy.plan(table, part_bytes)
+
+    def read(self, table: SourceTable, part: str) -> CopiedRows:
+        time.sleep(self.source.pause_seconds)
+        rows = self.copy.read(table, part)
+        self.source.parts_read.append(f"{table.name} {part}")
+        return rows
+
+    def compare(
+        self, table: SourceTable, keys: KeyRange, stored: Checksum
+    ) -> CopiedRows | Position:
+        found = self.copy.compare(table, keys, stored)
+        if isinstance(found, CopiedRows):
+            self.source.parts_read.append(f"{table.name} {keys}")
+        return found
+
+    def read_rows(self, table: SourceTable, keys: pa.Table) -> CopiedRows:
+        return self.copy.read_rows(table, keys)
+
+    def close(self) -> None:
+        self.copy.close()
+
+
+@dataclass
+class Live:
+    """``start`` and ``stop`` an engine over ``tables`` of the database at ``url``."""
+
+    path: Path
+    url: str
+    slot: str
+    tables: Sequence[str]
+    models: Mapping[str, str] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    policies: Mapping[str, OnChange] = field(default_factory=dict)
+    log_policy: LogPolicy = field(default_factory=LogPolicy)
+    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+
+    def start(self, *, pause_seconds: float = 0.0) -> None:
+        self.store = HotStore(self.path / "hot.duckdb", zone="UTC")
+        ledger.prepare(self.store.writer)
+
+        def report(event: str, **facts: object) -> None:
+            self.events.append((event, facts))
+
+        def opened(identity: str | None) -> Counted:
+            return Counted(
+                "shop", self.url, self.tables, slot=self.slot, expected_system_id=identity
+            )
+
+        names = frozenset(sql_name("shop", table) for table in self.tables)
+        setting = SourceSetting("shop", opened, names, self.budget, self.log_policy)
+        source = open_source(self.store, setting)
+        assert isinstance(source, Counted)
+        self.source = source
+        self.source.pause_seconds = pause_seconds
+        self.states = TableStates(self.store, self.policies)
+        models = [
+            Model(name=name, path=Path(f"models/{name}.sql"), sql=sql, description="", key=())
+            for name, sql in self.models.items()
+        ]
+        self.built = Models(self.store, models, report)
+        self.built.check(layouts_ahead(self.states, {"shop": source}, [setting]))
+        self.following = begin_following(self.store, self.states, source, setting, report)
+        self.hub = FeedHub(
+            self.store.reader,
+            self.store.commit_lock,
+            version=ledger.latest_version(self.store.writer),
+            schema_of=lambda name: self.states.layouts.get(name) or self.built.schemas[name],
+        )
+        self.engine = Engine(
+            self.store, self.hub, [self.following], self.states, self.built, report=report
+        )
+        self._stop = threading.Event()
+        self.failure: BaseException | None = None
+
+        def work() -> None:
+            try:
+                self.engine.run(self._stop)
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                self.failure = error
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.source.close()
+        self.store.close()
+
+    @contextlib.contextmanager
+    def running(self, *, pause_seconds: float = 0.0) -> Iterator[Live]:
+        self.start(pause_seconds=pause_seconds)
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if self.failure is not None:
+                raise self.failure
+            assert time.monotonic() < deadline, (what, self.hub.trouble, self.events[-5:])
+            time.sleep(0.01)
+
+    def wait_until_settled(self) -> None:
+        """Until every table is followed and every model has a result."""
+
+        def is_settled() -> bool:
+            known = self.states.layouts.keys() - self.states.still.keys()
+            tables = {sql_name("shop", table) for table in self.tables}
+            are_built = self.built.schemas.keys() == self.models.keys()
+            return known == tables and not dict(self.states.copying) and are_built
+
+        self.wait(is_settled, "settled")
+
+    def wait_until_equal(self, tables: Sequence[str] | None = None) -> None:
+        """Until the source's rows, which do not change now, are those stored."""
+        wanted = row_checksums(self.url, "shop", tables or self.tables)
+
+        def is_equal() -> bool:
+            with self.store.view() as connection:
+                try:
+                    layouts = {name: self.states.layouts[name] for name in wanted}
+                    found = checksums(connection, layouts)
+                except Exception:  # noqa: BLE001 - a table may just take its place
+                    return False
+            return found == {name: [str(each) for each in both] for name, both in wanted.items()}
+
+        self.wait(is_equal, "equal")
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with contextlib.closing(self.store.reader()) as reader:
+            return reader.execute(query).fetchall()
+
+    def is_log_whole(self, table: str) -> bool:
+        """Whether a current table is the sum of its change log."""
+        schema = self.states.layouts[table]
+        names, log = quoted_list(schema.column_names), quote_table(f"{table}__log")
+        summed = f"(SELECT {names} FROM {log} GROUP BY ALL HAVING sum(_weight) <> 0)"
+        current = f"(SELECT {names} FROM {quote_table(table)})"
+        return not self.rows(
+            f"({summed} EXCEPT ALL {current}) UNION ALL ({current} EXCEPT ALL {summed})"
+        )
+
+    def followed(self, table: str) -> list[tuple[object, ...]]:
+        """What a new follower of the feed gets."""
+        messages = self.hub.follow([table], None)
+        snapshot = next(messages)
+        assert isinstance(snapshot, TableSnapshot)
+        return [tuple(row.values()) for row in snapshot.rows.to_pylist()]
+
+
+class Workload:
+    """Changes a table of ``id, n, note, big`` at random until told to stop."""
+
+    def __init__(self, url: str, table: str, *, seed: int, keys: int = 5_000) -> None:
+        self._url = url
+        self._table = table
+        self._random = random.Random(seed)
+        self._keys = keys
+        self._stop = threading.Event()
+        self.changes = 0
+        self.pause_seconds = 0.0
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            while not self._stop.is_set():
+                try:
+                    with connection.transaction():
+                        for _ in range(self._random.randint(1, 4)):
+                            self.changes += self._change(connection)
+                except psycopg.Error:
+                    continue  # a table that is being altered: somebody else's business
+                time.sleep(self.pause_seconds)
+
+    def _change(self, connection: psycopg.Connection) -> int:
+        key, number = self._random.randrange(self._keys), self._random.randrange(10**6)
+        big = "".join(self._random.choices("abcdefghij", k=3000))
+        table = self._table
+        match self._random.choice(["touch", "touch", "touch", "text", "insert", "delete", "move"]):
+            case "touch":  # the long value is not sent again
+                text = f"update {table} set n = {number} where id = {key}"
+            case "text":
+                text = f"update {table} set big = '{big}' where id = {key}"
+            case "insert":
+                text = (
+                    f"insert into {table} values ({key}, {number}, 'new', '{big}') "
+                    f"on conflict do nothing"
+                )
+            case "delete":
+                text = f"delete from {table} where id = {key}"
+            case _:
+                other = self._random.randrange(self._keys, 2 * self._keys)
+                text = (
+                    f"update {table} set id = {other} where id = {key} "
+                    f"and not exists (select from {table} where id = {other})"
+                )
+        return connection.execute(text.encode()).rowcount
