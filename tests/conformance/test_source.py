@@ -1,4 +1,4 @@
-"""What every source promises, held against the scripted one and PostgreSQL."""
+"""What every source promises, held against the scripted one, PostgreSQL, and one screened."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ from upwell.core.protocols import (
 )
 from upwell.core.schema import Column, TableSchema
 from upwell.demo.server import Server
+from upwell.security.predicate import parse_predicate
+from upwell.security.rule import Rule
+from upwell.security.screen import Screen
+from upwell.security.source import ScreenedSource
 from upwell.sources.postgres import PostgresSource
 from upwell.testing import MemorySource, changed_rows, one_transaction
 
@@ -101,10 +105,18 @@ def postgres_shop(postgres: Server) -> Iterator[Postgres]:
     made.close()
 
 
-@pytest.fixture(params=["scripted", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=["scripted", "screened", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     if request.param == "scripted":
         yield Scripted()
+        return
+    if request.param == "screened":
+        screened = Scripted()
+        rule = Rule(rows=parse_predicate("id >= 0"))
+        screened.source = ScreenedSource(screened.source, Screen({ORDERS.name: rule}, ""))
+        yield screened
         return
     yield request.getfixturevalue("postgres_shop")
 

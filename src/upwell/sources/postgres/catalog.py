@@ -8,7 +8,7 @@ would make UPDATE and DELETE fail in the source itself.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
@@ -21,6 +21,7 @@ from upwell.sources.postgres.relations import (
     Relation,
     find_relation,
     indistinct_columns,
+    is_of_rights,
     unfit,
 )
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable, split_name, sql_name
@@ -81,8 +82,16 @@ class Catalog:
     log_end: int = 0
     unfit: Mapping[str, UpwellError] = field(default_factory=dict)
 
-    def only(self, names: Iterable[str]) -> Catalog:
-        """The same of some tables alone."""
+    def require_rights(self, names: Iterable[str]) -> None:
+        """Raise ``EnvironmentFault`` where one of these tables may not be read by this role."""
+        for name in names:
+            error = self.unfit.get(name)
+            if error is not None and is_of_rights(error):
+                raise error
+
+    def only(self, names: Collection[str]) -> Catalog:
+        """The same of some tables alone. Raises as ``require_rights`` does."""
+        self.require_rights(names)
         wanted = set(names)
         return replace(self, tables=tuple(each for each in self.tables if each.name in wanted))
 
@@ -161,6 +170,7 @@ def captured(relation: Relation, name: str, columns: Sequence[CapturedColumn]) -
         columns=tuple(columns),
         key=tuple(relation.key),
         file=relation.file,
+        logs_whole_rows=relation.identity == "f",
     )
 
 

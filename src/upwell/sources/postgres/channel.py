@@ -23,7 +23,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from upwell.core.errors import Unavailable, UpwellError
-from upwell.sources.postgres.session import address, connection_text, fault
+from upwell.sources.postgres.session import address, connection_text, explained, fault
 
 RECEIVE_BYTES = 256 << 10
 _ANSWERED = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
@@ -65,16 +65,35 @@ def open_channel(url: str, *, replication: bool, application: str = "upwell") ->
     """Connect, as a replication client or an ordinary one."""
     text = connection_text(url, replication=replication, application=application)
     where = address(url)
-    connection = pq.PGconn.connect(text.encode())
-    if connection.status != pq.ConnStatus.OK:
-        message = connection.get_error_message()
+    given = conninfo_to_dict(text)
+    hosts = 1 + str(given.get("host", "")).count(",")
+    connection = pq.PGconn.connect_start(text.encode())
+    if not _is_connected(connection, hosts * float(given["connect_timeout"] or 0)):
+        message = connection.get_error_message() or "timeout expired"
         connection.finish()
-        raise fault("connect to the source database", "", message, where)
+        raise fault("connect to the source database", "", explained(message, url), where)
     connection.nonblocking = 1
-    may_be_gss = conninfo_to_dict(text).get("gssencmode", "prefer") != "disable"
+    may_be_gss = given.get("gssencmode", "prefer") != "disable"
     if connection.ssl_in_use or (may_be_gss and not connection.host.startswith(b"/")):
         return _LibraryChannel(connection, where)
     return _SocketChannel(connection, where)
+
+
+def _is_connected(connection: pq.abc.PGconn, timeout_seconds: float) -> bool:
+    """Wait for a connection to be there. libpq's own waiting would hold up every thread."""
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
+    while connection.status != pq.ConnStatus.BAD:
+        match connection.connect_poll():
+            case pq.PollingStatus.READING:
+                events = select.POLLIN
+            case pq.PollingStatus.WRITING:
+                events = select.POLLOUT
+            case _:
+                break
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not _await(connection.socket, events, left):
+            return False
+    return connection.status == pq.ConnStatus.OK
 
 
 def await_readable(channel: Channel, timeout_seconds: float | None = None) -> bool:

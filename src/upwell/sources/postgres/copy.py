@@ -178,10 +178,12 @@ class PostgresCopy:
 
     def _require_same(self, table: SourceTable, *, by_place: bool = False) -> CapturedTable:
         """The table in the catalogue. Raises ``LayoutChangedError`` if it is another one, or, for
-        reading ``by_place``, if its rows lie elsewhere now.
+        reading ``by_place``, if its rows lie elsewhere now; ``EnvironmentFault`` if this role may
+        not read it.
         """
         with self._session.use() as connection:
             catalog = read_catalog(connection, self._source, [self._names[table.name]])
+        catalog.require_rights([table.name])
         if not catalog.tables:
             (unfit,) = catalog.unfit.values()
             raise _changed(table, unfit.what)

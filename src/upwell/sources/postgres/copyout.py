@@ -122,8 +122,9 @@ class CopyDecoder:
             decoded = decode(views, Values(kinds, begins, lengths), kind)
             arrays.append(decoded.array)
             if decoded.refusal is not None:
-                named = f"{self._names[len(arrays) - 1]}: {decoded.refusal.reason}"
-                refusals.append(Refusal(named, decoded.refusal.rows, decoded.refusal.raw))
+                column, refusal = self._names[len(arrays) - 1], decoded.refusal
+                reason = f"{column}: {refusal.reason}"
+                refusals.append(Refusal(reason, refusal.rows, refusal.raw, column))
         if (places != ends).any():
             corrupt("bytes left over behind a copied row")
         return self._without_refused(
@@ -139,5 +140,5 @@ class CopyDecoder:
         for refusal in refusals:
             is_refused |= refusal.rows
             rows = batch.filter(pa.array(refusal.rows))
-            self.refused.append(RefusedRows(refusal.reason, refusal.raw, rows))
+            self.refused.append(RefusedRows(refusal.reason, refusal.raw, rows, refusal.column))
         return batch.filter(pa.array(~is_refused))

@@ -142,7 +142,11 @@ def _constants(columns: Sequence[CapturedColumn]) -> pa.Table | None:
 
 
 def changed_since(known: Sequence[SourceTable], catalog: Catalog) -> Iterator[LayoutChange]:
-    """What has become of these tables up to now."""
+    """What has become of these tables up to now.
+
+    Raises ``EnvironmentFault`` for one that this role may just not read: its rows stand.
+    """
+    catalog.require_rights(table.name for table in known)
     now = {table.name: table for table in catalog.tables}
     for before in known:
         if before.name in now:
@@ -161,6 +165,7 @@ class KnownLayouts:
         self._source = source
         self._url = url
         self._known = {table.name: table for table in known}
+        self._kept = {table.name for table in known if table.is_kept}
 
     def opening(self, catalog: Catalog, published: Container[int]) -> tuple[LayoutChange, ...]:
         """What has become of the tables up to now; ``published`` are those that the log has."""
@@ -188,6 +193,8 @@ class KnownLayouts:
             return Admission(layout, change, is_stale=True)
         (now,) = catalog.tables
         layout = in_catalog(layout, now)
+        if now.name in self._kept:
+            return Admission(layout, change, is_stale=not layout.has_key)
         is_stale = not layout.has_key or _has_gone(layout, now)
         if is_stale and lsn > self._read_through(now.name):  # it came, and went again
             change = LayoutChange(source_table(now, catalog.log_end), why="its layout changed")

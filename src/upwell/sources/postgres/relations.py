@@ -64,6 +64,18 @@ _OF_PEOPLE: LiteralString = """
 """
 #: What stands beside the source's own columns where changes are kept.
 _OUR_COLUMNS = (b"_version", b"_position", b"_committed_at", b"_received_at", b"_weight")
+#: The codes of what is wrong with a table itself, rather than with the rights of the role.
+FAULTS_OF_TABLES = frozenset(
+    {
+        "table_kind",
+        "table_unlogged",
+        "table_without_key",
+        "key_deferrable",
+        "key_generated",
+        "replica_identity",
+        "column_name_taken",
+    }
+)
 KINDS = {
     "r": "a table",
     "p": "a partitioned table",
@@ -162,6 +174,11 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
     if relation.hides_rows:
         what = "hides rows from this role (row-level security)"
         yield fault("row_security", what, "ALTER ROLE … BYPASSRLS for the role in the URL")
+
+
+def is_of_rights(error: UpwellError | None) -> bool:
+    """Whether a table is well, and this role may just not read it: that can be given back."""
+    return isinstance(error, EnvironmentFault) and error.code not in FAULTS_OF_TABLES
 
 
 def indistinct_columns(table: CapturedTable) -> Iterator[UpwellError]:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError, UsageError
+from upwell.sources.postgres.certificates import objection
 
 #: How values are printed, whatever the server's or the role's own settings are.
 SPELLING = {
@@ -37,6 +38,26 @@ _KEEPALIVES = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ALLOW_HOST = (
+    "allow this host and role in pg_hba.conf; where that says hostssl, write sslmode=verify-full "
+    "or require in the URL"
+)
+_TURN_ON_TLS = (
+    "turn on TLS at the server (ssl = on); or, if nobody else is on the way there, write "
+    "sslmode=disable in the URL"
+)
+_NAME_THE_HOST = (
+    "write the name that the certificate bears as the host in the URL, or have the server's "
+    "certificate issued for this one"
+)
+_NAME_THE_AUTHORITY = (
+    "if this is the server that you mean: renew its certificate if it has expired, or name the "
+    "authority of it in the URL, sslrootcert=/path/of/ca.crt"
+)
+_PROVE_THE_SERVER = (
+    "the server does not prove by SCRAM over TLS that it knows the password: see that it is the "
+    "one meant, has TLS on, and asks this role for scram-sha-256"
+)
 #: What a refused connection says, in any of its lines → code, next step.
 _REFUSALS = (
     ("password authentication failed", "password_wrong", "correct user and password in the URL"),
@@ -46,13 +67,22 @@ _REFUSALS = (
     ("invalid sslmode", "url_option_wrong", "correct sslmode in the URL"),
     ("invalid port number", "url_option_wrong", "correct the port in the URL"),
     ("unrecognized configuration parameter", "url_option_wrong", "correct options in the URL"),
-    ("no pg_hba.conf entry", "host_not_allowed", "allow this host and role in pg_hba.conf"),
+    ("no pg_hba.conf entry", "host_not_allowed", _ALLOW_HOST),
     (
         "conversion between",
         "encoding_unknown",
         "move it to a database of encoding UTF8: the server cannot turn this one's texts into UTF8",
     ),
-    ("does not support SSL", "no_tls", "set sslmode=prefer in the URL, or turn on TLS there"),
+    ("does not support SSL", "no_tls", _TURN_ON_TLS),
+    ("does not match host name", "certificate_of_another_host", _NAME_THE_HOST),
+    (
+        "root certificate file",
+        "root_certificate_missing",
+        "name the certificate of the server's authority in the URL: sslrootcert=/path/of/ca.crt",
+    ),
+    ("certificate verify failed", "certificate_refused", _NAME_THE_AUTHORITY),
+    ("client certificate", "client_certificate", "correct sslcert and sslkey in the URL"),
+    ("channel binding", "channel_binding", _PROVE_THE_SERVER),
     ("certificate", "certificate_refused", "correct sslrootcert or sslmode in the URL"),
     ("is not permitted to log in", "role_cannot_login", "ALTER ROLE … LOGIN"),
     ("could not translate host name", "host_unknown", "correct the host in the URL"),
@@ -143,6 +173,12 @@ def address(url: str) -> str:
     return f"{host}:{port}/{given.get('dbname') or given.get('user') or ''}"
 
 
+def database_of(url: str) -> str:
+    """The database that a URL leads to. Raises ``UsageError`` for a URL that is none."""
+    given = conninfo_to_dict(connection_text(url))
+    return str(given.get("dbname") or given.get("user") or "postgres")
+
+
 @contextmanager
 def session(
     url: str, *, read_only: bool = True, keeps_zone: bool = False
@@ -184,7 +220,15 @@ def translated(operation: str, url: str) -> Iterator[None]:
     except psycopg.Error as error:
         diagnosed = error.diag.sqlstate or getattr(error, "sqlstate", None) or ""
         message = error.diag.message_primary or str(error).strip()
-        raise fault(operation, diagnosed, message, address(url)) from error
+        raise fault(operation, diagnosed, explained(message, url), address(url)) from error
+
+
+def explained(message: str, url: str) -> str:
+    """What the client library said when it could not connect, with what it leaves out."""
+    if "certificate verify failed" not in message:
+        return message
+    why = objection(url)
+    return f"{message.rstrip()} ({why})" if why else message
 
 
 def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellError:

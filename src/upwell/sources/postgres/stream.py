@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -210,7 +210,8 @@ class PostgresStream:
     ) -> SourceBatch:
         for change in changes:
             if isinstance(change, LayoutChange):
-                self._known[change.table] = change.now
+                is_kept = self._known[change.table].is_kept
+                self._known[change.table] = replace(change.now, is_kept=is_kept)
         self._position = max(self._position, position_of(lsn))
         self._given_at = time.monotonic()
         return SourceBatch(

@@ -40,8 +40,8 @@ def parse(strings: pa.Array, data_type: DataType) -> tuple[pa.Array, Bools]:
         return strings, np.zeros(len(strings), np.bool_)
     try:
         return read(strings, data_type)
-    except (pa.ArrowInvalid, ValueError) as error:
-        corrupt(f"a text that is no {data_type.stored}: {error}")
+    except (pa.ArrowInvalid, ValueError):  # whose words repeat the value, which may be private
+        corrupt(f"a text that is no {data_type.stored}")
 
 
 _Parser = Callable[[pa.Array, DataType], tuple[pa.Array, Bools]]

@@ -194,4 +194,4 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
 
 
 def _naming(column: str, refusal: Refusal) -> Refusal:
-    return Refusal(f"{column}: {refusal.reason}", refusal.rows, refusal.raw)
+    return Refusal(f"{column}: {refusal.reason}", refusal.rows, refusal.raw, column)
