@@ -77,6 +77,8 @@ FILLS: dict[str, tuple[str, dict[str, object]]] = {
 HARMLESS = [
     "alter table a add m int",
     "alter table a add m int; alter table a alter m set default 7",
+    "create domain counted as int; alter table a add m counted",
+    "create type mood as enum ('good', 'bad'); alter table a add m mood",
     "alter table a alter note type varchar(50)",
     "alter table a alter note type text",
     "alter table a alter n set default 5",

@@ -121,7 +121,7 @@ def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Che
         checks += _cautions(settings)
         relations = list_relations(connection)
         chosen = relations if tables is None else list(_named(relations, tables))
-        _, columns = read_columns(connection, [each.oid for each in chosen])
+        columns = read_columns(connection, [each.oid for each in chosen])
         faults = {each.oid: obstacles(each, columns[each.oid]) for each in chosen}
         of_tables, fit = _of_tables(chosen, faults, settings, slot)
         against: Verdict = "fault" if tables else "warning"

@@ -7,7 +7,7 @@ source itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -50,8 +50,9 @@ _RELATIONS: LiteralString = """
       from pg_class c
       join pg_namespace n on n.oid = c.relnamespace
 """
-_OF_NAME: LiteralString = """
-     where n.nspname = %s and c.relname = %s and c.relkind not in ('i', 'I', 't')
+_OF_NAMES: LiteralString = """
+     where (n.nspname, c.relname) in (select * from unnest(%s::text[], %s::text[]))
+       and c.relkind not in ('i', 'I', 't')
 """
 #: What somebody made: neither the server's own relations nor an extension's.
 _OF_PEOPLE: LiteralString = """
@@ -121,10 +122,14 @@ class Relation:
         return f"{quote(self.namespace)}.{quote(self.relation)}"
 
 
-def find_relation(connection: psycopg.Connection, namespace: str, relation: str) -> Relation | None:
-    """The relation of this very name, or None."""
+def find_relations(
+    connection: psycopg.Connection, names: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], Relation]:
+    """Those of these relations that there are, by schema and name."""
     cursor = connection.cursor(row_factory=class_row(Relation))
-    return cursor.execute(_RELATIONS + _OF_NAME, [namespace, relation]).fetchone()
+    namespaces, relations = [name for name, _ in names], [name for _, name in names]
+    found = cursor.execute(_RELATIONS + _OF_NAMES, [namespaces, relations])
+    return {(each.namespace, each.relation): each for each in found}
 
 
 def list_relations(connection: psycopg.Connection) -> Sequence[Relation]:

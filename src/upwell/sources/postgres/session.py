@@ -1,18 +1,29 @@
 """Connections to the source database, and what its refusals mean for a user.
 
 Every session prints values the same way (the decoder and the checksums rely on it), never waits
-long for a lock, and reads only unless it says otherwise. Passwords never appear in an error.
+long for a lock or for an answer, and reads only unless it says otherwise. Passwords never appear in
+an error, and no error is longer than can be read.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError, UsageError
+from upwell.core.errors import (
+    EnvironmentFault,
+    IntegrityError,
+    Unavailable,
+    UpwellError,
+    UsageError,
+)
 from upwell.sources.postgres.certificates import objection
 
 #: How values are printed, whatever the server's or the role's own settings are.
@@ -31,6 +42,10 @@ _BEHAVIOUR = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "0",
 }
+#: A little more than the server itself allows a statement: past it, nobody is there to answer.
+ANSWER_SECONDS = 65.0
+_LONGEST_MESSAGE = 2000
+_Result = TypeVar("_Result")
 _KEEPALIVES = {
     "keepalives": "1",
     "keepalives_idle": "10",
@@ -179,14 +194,46 @@ def database_of(url: str) -> str:
     return str(given.get("dbname") or given.get("user") or "postgres")
 
 
+class BoundedConnection(psycopg.Connection):
+    """A connection that waits so long for an answer and no longer, whatever the other end does.
+
+    Past ``answer_seconds`` it is closed and an error of psycopg leaves it. ``wait`` is the one
+    place in which psycopg waits, which is why this class inherits.
+    """
+
+    answer_seconds: float = ANSWER_SECONDS
+
+    def wait(
+        self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None
+    ) -> _Result:
+        bound = self.answer_seconds if timeout is None else timeout
+        until = time.monotonic() + bound
+        try:
+            return super().wait(gen, interval, None if bound == math.inf else bound)
+        except psycopg.OperationalError:
+            if time.monotonic() < until:
+                raise
+        self.close()
+        raise psycopg.OperationalError(f"no answer within {bound:g} seconds")
+
+
 @contextmanager
 def session(
-    url: str, *, read_only: bool = True, keeps_zone: bool = False
+    url: str,
+    *,
+    read_only: bool = True,
+    keeps_zone: bool = False,
+    is_patient: bool = False,
 ) -> Iterator[psycopg.Connection]:
-    """An ordinary autocommit session. Errors of the database leave it as ours."""
+    """An ordinary autocommit session. Errors of the database leave it as ours.
+
+    ``is_patient``: a statement may take any time.
+    """
     text = connection_text(url, keeps_zone=keeps_zone)
     with translated("query the source database", url):
-        connection = psycopg.connect(text, autocommit=True)
+        connection = BoundedConnection.connect(text, autocommit=True)
+        if is_patient:
+            connection.answer_seconds = math.inf
         with connection:
             if read_only:
                 connection.execute("SET default_transaction_read_only = on")
@@ -199,7 +246,7 @@ class Session:
     def __init__(self, url: str) -> None:
         self._url = url
         with translated("connect to the source database", url):
-            self._connection = psycopg.connect(connection_text(url), autocommit=True)
+            self._connection = BoundedConnection.connect(connection_text(url), autocommit=True)
             self._connection.execute("SET default_transaction_read_only = on")
 
     @contextmanager
@@ -221,6 +268,14 @@ def translated(operation: str, url: str) -> Iterator[None]:
         diagnosed = error.diag.sqlstate or getattr(error, "sqlstate", None) or ""
         message = error.diag.message_primary or str(error).strip()
         raise fault(operation, diagnosed, explained(message, url), address(url)) from error
+    except ValueError as error:
+        raise IntegrityError(
+            "answer_malformed",
+            f"could not {operation}: an answer cannot be read as what was asked for: "
+            f"{_in_short(str(error))}",
+            where=address(url),
+            next_step="connect directly to the database, not through a proxy; then run again",
+        ) from error
 
 
 def explained(message: str, url: str) -> str:
@@ -233,6 +288,7 @@ def explained(message: str, url: str) -> str:
 
 def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellError:
     """Our error for what the server or the client library said."""
+    message = _in_short(message)
     said = f"could not {operation}: {_one_line(message)}"
     if sqlstate == "42501" and "replication" not in message.lower():
         return EnvironmentFault(
@@ -261,6 +317,11 @@ def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellErro
         return EnvironmentFault("source_refused", said, where=where, next_step=next_step)
     next_step = "check that the database runs and can be reached from here"
     return Unavailable("source_unavailable", said, where=where, next_step=next_step)
+
+
+def _in_short(message: str) -> str:
+    """Who is no server of ours may say anything at any length."""
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} …"
 
 
 def _one_line(message: str) -> str:
