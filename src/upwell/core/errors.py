@@ -80,5 +80,9 @@ class GapError(UpwellError):
     """Changes between our position and the source's log are gone; going on would lose rows."""
 
 
+class LayoutChangedError(UpwellError):
+    """A table of a source is not what it was when we last looked."""
+
+
 class IntegrityError(UpwellError):
     """Stored state contradicts itself or what it was derived from."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from upwell.core.errors import UpwellError
 from upwell.core.position import Position
 from upwell.core.schema import TableSchema
 
@@ -101,7 +102,8 @@ class SourceBatch:
     """Whole source transactions, up to and including ``position``.
 
     ``changes`` keeps, for each table, the order of the source; a table appears more than once when
-    it was truncated or its layout changed in between. An empty batch only moves position and time.
+    it was truncated or its layout changed in between. Rows that were changed under a layout the
+    table no longer has are left out where a ``LayoutChange`` says that it must be read anew. An empty batch only moves position and time.
 
     ``complete_through_us``: this batch and those before hold everything the source committed up to
     this time of the source's clock. ``clock_skew_us``: our clock minus the source's.
@@ -109,50 +111,121 @@ class SourceBatch:
 
     position: Position
     transactions: Transactions
-    changes: Sequence[TableChanges | Truncation]
+    changes: Sequence[TableChanges | Truncation | LayoutChange]
     complete_through_us: int
     received_at_us: int
     clock_skew_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table as it stands in its source.
+
+    ``state`` is text that only the source can interpret. It is another one whenever rows read
+    before may not be what they would be if read now; the engine keeps it beside the rows.
+    """
+
+    schema: TableSchema
+    state: str
+
+    @property
+    def name(self) -> str:
+        return self.schema.name
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTables:
+    """What a source has of the tables it was asked for: those that can be followed, and why the
+    others cannot, by name in SQL.
+    """
+
+    tables: Mapping[str, SourceTable]
+    unfit: Mapping[str, UpwellError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutChange:
+    """From here on a table is another one than before.
+
+    ``fills`` gives the value, as the source prints it, of columns that were added with one for all
+    rows there were. ``why`` says what happened if rows stored so far no longer stand for the
+    source's: they must be read anew. Where the table can be followed no more, ``unfit`` says why.
+    """
+
+    table: SourceTable
+    fills: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+    unfit: UpwellError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RefusedRows:
-    """Rows of a snapshot that cannot be stored: why, the values as text, the rest of each row."""
+    """Copied rows that cannot be stored: why, the values as text, the rest of each row."""
 
     reason: str
     raw: Sequence[str]
     rows: pa.RecordBatch
 
 
-class Snapshot(Protocol):
-    """All captured tables as they stood at one position. Close it soon: the source holds on."""
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """The parts in which a table is read, each as text for ``Copy.read``; about how many rows."""
 
-    @property
-    def position(self) -> Position: ...
+    parts: Sequence[str]
+    estimated_rows: int
 
-    @property
-    def taken_at_us(self) -> int:
-        """Source clock when the snapshot was taken."""
-        ...
 
-    def estimated_rows(self, table: str) -> int: ...
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """Some rows of a table as they stood at one moment.
 
-    def read(self, table: str) -> Iterator[pa.RecordBatch]:
-        """The table's rows in batches; Arrow types as in ``TableChanges.rows``."""
-        ...
+    A stream that has reached ``position`` has given every change that these rows may have seen.
+    Arrow types as in ``TableChanges.rows``; ``size_bytes`` is what the source had to send.
+    """
 
-    def keep(self) -> None:
-        """The rows are committed: what the source holds for the stream to follow must stay.
+    rows: Sequence[pa.RecordBatch]
+    refused: Sequence[RefusedRows]
+    position: Position
+    size_bytes: int
 
-        Without it, ``close`` takes back what ``Source.snapshot`` set up.
+
+class Copy(Protocol):
+    """A connection through which tables are read beside the stream, a part at a time.
+
+    Parts are read at different moments, so a row may come twice, or, having moved meanwhile, not at
+    all: then the stream has a change of it. Every change that the stream gave before ``plan``
+    shows in what is read after it. Each call is short, and nothing stays open at the source between
+    two. Used by one thread at a time.
+    """
+
+    def plan(self, table: SourceTable, part_bytes: int) -> CopyPlan:
+        """Cut a table into parts of about ``part_bytes``; waits for writers that began before it
+        was followed. Raises ``Unavailable`` naming them if they take long.
         """
         ...
 
-    def refusals(self, table: str) -> Sequence[RefusedRows]:
-        """The rows of a table, read to its end, that ``read`` left out; they go to quarantine."""
+    def read(self, table: SourceTable, part: str) -> CopiedRows:
+        """One part. Raises ``LayoutChangedError`` if the table is not as ``table`` says."""
+        ...
+
+    def read_rows(self, table: SourceTable, keys: pa.Table) -> CopiedRows:
+        """The rows that have one of ``keys``, as far as they are there."""
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where following begins: the stream has everything after ``position``.
+
+    ``at_us`` is the source's clock just before, moved onto ours; ``identity`` names the source
+    itself, so that another one under the same address is noticed.
+    """
+
+    position: Position
+    at_us: int
+    identity: str
 
 
 class Stream(Protocol):
@@ -181,25 +254,35 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def identity(self) -> str:
-        """Names the source itself, so that another one under the same address is noticed."""
+    def look(self) -> SourceTables:
+        """The configured tables as they stand, named as in SQL (``shop.orders``)."""
         ...
 
-    @property
-    def tables(self) -> Sequence[TableSchema]:
-        """The captured tables as they stand, named as in SQL (``shop.orders``)."""
+    def compare(self, before: SourceTable, now: SourceTable) -> LayoutChange | None:
+        """What has become of a table between two looks; None where rows stand as they are."""
         ...
 
-    def snapshot(self) -> Snapshot:
-        """Begin anew: prepares the source (publication, slot) and opens a consistent snapshot.
+    def begin(self, tables: Sequence[SourceTable]) -> Beginning:
+        """Prepare the source for following these tables from now on (publication, slot).
 
-        What ``stream`` then gives from the snapshot's position joins without gap or double.
+        What was prepared before is given up.
         """
         ...
 
-    def stream(self, position: Position) -> Stream:
-        """What comes after ``position``. Opening it acknowledges nothing."""
+    def follow_only(self, tables: Sequence[SourceTable]) -> None:
+        """From now on the stream's log has these tables, and no others."""
+        ...
+
+    def stream(self, position: Position, tables: Sequence[SourceTable]) -> Stream:
+        """The changes of ``tables``, in the states last known, after ``position``.
+
+        What has become of them since is the first thing it gives. Opening it acknowledges nothing.
+        Raises ``GapError`` when the log no longer reaches back to the position.
+        """
+        ...
+
+    def copy(self) -> Copy:
+        """Open a connection for reading tables."""
         ...
 
     def close(self) -> None: ...
