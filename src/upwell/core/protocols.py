@@ -12,7 +12,7 @@ version in order, once, from the version the follower names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -74,6 +74,21 @@ class TableChanges:
         return self.schema.name
 
 
+def with_constants(change: TableChanges, constants: pa.Table | None) -> TableChanges:
+    """``change`` with columns that its rows lack, each the same value in all of them.
+
+    ``constants`` is one row; its columns come last, and are of types that Arrow carries.
+    """
+    if constants is None:
+        return change
+    rows = change.rows
+    everywhere = pa.array(np.zeros(rows.num_rows, np.int64))
+    for name in constants.column_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, constants.column(name).take(everywhere))
+    return replace(change, rows=rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Truncation:
     """All rows of a table vanished."""
@@ -103,7 +118,8 @@ class SourceBatch:
 
     ``changes`` keeps, for each table, the order of the source; a table appears more than once when
     it was truncated or its layout changed in between. Rows that were changed under a layout the
-    table no longer has are left out where a ``LayoutChange`` says that it must be read anew. An empty batch only moves position and time.
+    table no longer has are left out where a ``LayoutChange`` says that it must be read anew. An
+    empty batch only moves position and time.
 
     ``complete_through_us``: this batch and those before hold everything the source committed up to
     this time of the source's clock. ``clock_skew_us``: our clock minus the source's.
@@ -135,27 +151,32 @@ class SourceTable:
 
 @dataclass(frozen=True, slots=True)
 class SourceTables:
-    """What a source has of the tables it was asked for: those that can be followed, and why the
-    others cannot, by name in SQL.
+    """What a source has of the tables it was asked for, by name in SQL: those that can be followed,
+    why the others cannot, and what has become of those that were known.
     """
 
     tables: Mapping[str, SourceTable]
     unfit: Mapping[str, UpwellError] = field(default_factory=dict)
+    changes: Mapping[str, LayoutChange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutChange:
     """From here on a table is another one than before.
 
-    ``fills`` gives the value, as the source prints it, of columns that were added with one for all
-    rows there were. ``why`` says what happened if rows stored so far no longer stand for the
-    source's: they must be read anew. Where the table can be followed no more, ``unfit`` says why.
+    ``fills`` is one row of the columns that were added with a value for all rows there were.
+    ``why`` says what happened if rows stored so far no longer stand for the source's: they must be
+    read anew. Where the table can be followed no more, ``unfit`` says why.
     """
 
-    table: SourceTable
-    fills: Mapping[str, str] = field(default_factory=dict)
+    now: SourceTable
+    fills: pa.Table | None = None
     why: str = ""
     unfit: UpwellError | None = None
+
+    @property
+    def table(self) -> str:
+        return self.now.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +275,8 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def look(self) -> SourceTables:
-        """The configured tables as they stand, named as in SQL (``shop.orders``)."""
-        ...
-
-    def compare(self, before: SourceTable, now: SourceTable) -> LayoutChange | None:
-        """What has become of a table between two looks; None where rows stand as they are."""
+    def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
+        """The configured tables as they stand, compared with the states last ``known``."""
         ...
 
     def begin(self, tables: Sequence[SourceTable]) -> Beginning:
