@@ -27,7 +27,7 @@ from upwell.sources.mysql import events
 from upwell.sources.mysql.changes import RowEvents, table_changes
 from upwell.sources.mysql.drift import compare, gone
 from upwell.sources.mysql.packets import Packet, Packets, ServerNotice, notice_of
-from upwell.sources.mysql.places import Place, position_of
+from upwell.sources.mysql.places import NOWHERE, Place, position_of
 from upwell.sources.mysql.statements import Effect, Statement, read_statement
 from upwell.sources.mysql.tables import CapturedTable
 from upwell.sources.mysql.views import LittleViews, padded
@@ -65,8 +65,8 @@ class Followed:
 
     name: str
     table: CapturedTable | None
-    blind: Place = Place(0, 0)
-    ahead: Place = Place(0, 0)
+    blind: Place = NOWHERE
+    ahead: Place = NOWHERE
     constants: pa.Table | None = None
     fitting: tuple[CapturedTable, tuple[Wire, ...]] | None = None  # last found to belong together
 

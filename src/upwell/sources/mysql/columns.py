@@ -9,6 +9,7 @@ the stored type cannot hold is NULL *and* refused with its text. A value that no
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,7 @@ def decode(views: LittleViews, values: Values, kind: DataType, wire: Wire) -> De
 
 def _int(views: LittleViews, values: Values, kind: DataType, wire: Wire) -> Decoded:
     width, starts = wire.width, values.starts
+    numbers: npt.NDArray[Any]
     if width == 1:
         numbers = views.bytes[starts]
     elif width == 3:
@@ -149,7 +151,7 @@ def _time(views: LittleViews, values: Values, _kind: DataType, wire: Wire) -> De
         fraction = fraction // 10 if wire.digits % 2 else fraction
     if (minute[values.present] > 59).any() or (second[values.present] > 59).any():
         corrupt("a time with more than 59 minutes or seconds")
-    texts = moments.times(negative, hour, minute, second, fraction, wire.digits)
+    texts = moments.times(negative, (hour, minute, second), fraction, wire.digits)
     return whole(_where(texts, values.present))
 
 
@@ -226,10 +228,9 @@ def of_matrix(matrix: npt.NDArray[np.uint8], present: Bools) -> pa.Array:
 def _microseconds(views: LittleViews, places: Int64s, wire: Wire) -> Int64s:
     """Behind the second stand as many bytes as hold the digits, two a byte."""
     width = (wire.digits + 1) // 2
-    numbers = views.big_number(places, width)
-    if (numbers >= 100**width).any():
-        numbers = numbers % 100**width  # of absent values, which may be anything
-    return numbers * 100 ** (3 - width)
+    numbers = views.big_number(places, width) % 100**width  # of absent values it may be anything
+    microseconds: Int64s = numbers * 100 ** (3 - width)
+    return microseconds
 
 
 def _where(texts: pa.Array, present: Bools) -> pa.Array:

@@ -137,21 +137,18 @@ def parse_gtid(body: bytes, kind: int) -> Beginning:
 
 def parse_rows_head(body: memoryview, operation: Operation, version: int) -> RowsHead:
     """The part of a row event before its rows."""
+    at = 8
+    if version == 2:
+        at += max(2, int.from_bytes(body[8:10], "little"))
     try:
-        at = 8
-        if version == 2:
-            at += int.from_bytes(body[8:10], "little")
-            if at < 10:
-                raise IndexError
-        head = bytes(body[at : at + 9])
-        columns, size = length_encoded(head, 0)
-        at += size
-        bitmap_bytes = (columns + 7) // 8
-        images = 2 if operation is Operation.UPDATE else 1
-        bitmaps = bytes(body[at : at + images * bitmap_bytes])
-        if not 0 < columns <= 4096 or len(bitmaps) != images * bitmap_bytes:
-            raise IndexError
+        columns, size = length_encoded(bytes(body[at : at + 9]), 0)
     except IndexError:
+        corrupt("rows that end before they begin")
+    at += size
+    bitmap_bytes = (columns + 7) // 8
+    images = 2 if operation is Operation.UPDATE else 1
+    bitmaps = bytes(body[at : at + images * bitmap_bytes])
+    if not 0 < columns <= 4096 or len(bitmaps) != images * bitmap_bytes:
         corrupt("rows that end before they begin")
     table = int.from_bytes(body[:6], "little")
     full = (1 << columns) - 1
@@ -165,16 +162,14 @@ def parse_rows_head(body: memoryview, operation: Operation, version: int) -> Row
 
 def uncompressed(data: bytes) -> bytes:
     """MariaDB's compression: a byte of kind and size, the length, then zlib."""
+    kind = data[0] if data else 0
+    width = kind & 7
+    length = int.from_bytes(data[1 : 1 + width], "big")
+    if kind & 0xF0 != 0x80 or not 1 <= width <= 4 or length > _MOST_PAYLOAD_BYTES:
+        corrupt("a compressed event that cannot be read")
     try:
-        width = data[0] & 7
-        if data[0] & 0xF0 != 0x80 or not 1 <= width <= 4:
-            raise IndexError
-        length = int.from_bytes(data[1 : 1 + width], "big")
-        if length > _MOST_PAYLOAD_BYTES:
-            raise IndexError
-        machine = zlib.decompressobj()
-        plain = machine.decompress(data[1 + width :], length + 1)
-    except (IndexError, zlib.error):
+        plain = zlib.decompressobj().decompress(data[1 + width :], length + 1)
+    except zlib.error:
         corrupt("a compressed event that cannot be read")
     if len(plain) != length:
         corrupt("a compressed event of another length than it says")

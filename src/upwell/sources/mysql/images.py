@@ -18,6 +18,8 @@ from upwell.sources.mysql.views import LittleViews
 from upwell.sources.mysql.wires import Wire
 from upwell.sources.postgres.frames import corrupt
 
+_NO_BYTES = np.empty(0, np.uint8)
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -83,14 +85,14 @@ def _images(
         corrupt("a row that ends before its first column")
     columns: list[Values] = []
     all_present = np.ones(len(places), np.bool_)
-    flags = None
+    flags, is_any_null = _NO_BYTES, False
     for index, wire in enumerate(wires):
         if index % 8 == 0:
             flags = views.bytes[places + index // 8]
             is_any_null = bool(flags.any())
         present = all_present
         if is_any_null:
-            present = flags & (1 << index % 8) == 0
+            present = (flags & (1 << index % 8)) == 0
         is_full = present is all_present or bool(present.all())
         if wire.width:
             lengths = np.full(len(places), wire.width, np.int64)

@@ -65,14 +65,11 @@ def moments(parts: Parts) -> tuple[Int64s, Bools]:
 
 
 def times(
-    negative: Bools, hour: Int64s, minute: Int64s, second: Int64s, fraction: Int64s, digits: int
+    negative: Bools, clock: tuple[Int64s, Int64s, Int64s], fraction: Int64s, digits: int
 ) -> pa.Array:
     """``-12:34:56.789``, as the server prints a TIME; ``fraction`` has ``digits`` digits."""
     texts = pc.binary_join_element_wise(
-        *(
-            pc.utf8_lpad(pc.cast(pa.array(part), pa.string()), 2, "0")
-            for part in (hour, minute, second)
-        ),
+        *(pc.utf8_lpad(pc.cast(pa.array(part), pa.string()), 2, "0") for part in clock),
         ":",
     )
     if digits:

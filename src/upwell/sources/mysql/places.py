@@ -28,6 +28,10 @@ class Place(NamedTuple):
     offset: int
 
 
+#: Before every place.
+NOWHERE = Place(0, 0)
+
+
 def position_of(place: Place, gtid: str = "") -> Position:
     """``0000000003:00000000000000000342 0-1-7``."""
     text = f"{place.file:010d}:{place.offset:020d}"

@@ -7,6 +7,7 @@ that shows no sign of life is taken for gone.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -72,10 +73,8 @@ class Receiver:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        try:
+        with contextlib.suppress(OSError):  # it is down already
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it is down already
         self._thread.join()
         self._dump.close()
 

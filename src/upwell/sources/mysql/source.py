@@ -54,7 +54,7 @@ class MySQLSource:
         tables = {name: table.source_table for name, table in catalog.tables.items()}
         return SourceTables(tables, catalog.unfit, known_layouts_changed(known, catalog))
 
-    def begin(self, tables: Sequence[SourceTable]) -> Beginning:
+    def begin(self, tables: Sequence[SourceTable]) -> Beginning:  # noqa: ARG002 - the Protocol's
         """See ``core.protocols.Source.begin``. The server's log has every table: there is nothing
         to set up, so ``tables`` makes no difference.
         """

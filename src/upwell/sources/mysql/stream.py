@@ -30,7 +30,7 @@ from upwell.sources.mysql.drift import compare, gone
 from upwell.sources.mysql.dump import open_dump
 from upwell.sources.mysql.fitness import require_fit
 from upwell.sources.mysql.packets import ServerNotice
-from upwell.sources.mysql.places import Place, parse_position
+from upwell.sources.mysql.places import NOWHERE, Place, parse_position
 from upwell.sources.mysql.receiver import Receiver
 from upwell.sources.mysql.server import Reading, Server, log_end, read_clock
 from upwell.sources.mysql.session import START_ANEW, fault, session
@@ -141,7 +141,7 @@ class MySQLStream:
         return self._given(transactions, decoded.changes, decoded.position)
 
     def _heartbeat(self) -> SourceBatch | None:
-        """Nothing came, and that is news: time has passed, or the server has logged other things."""
+        """Nothing came, and that is news: time has passed, or other things were logged."""
         reading = self._clock.passed(self._decoder.place)
         position = self._decoder.position
         if reading is not None and reading.at_us > self._complete_through_us:
@@ -219,5 +219,5 @@ def known_layouts_changed(
     known: Sequence[SourceTable], catalog: Catalog
 ) -> dict[str, LayoutChange]:
     """What has become of these tables, by name; those that are as they were are left out."""
-    _, changes = _opening(known, catalog, Place(0, 0))
+    _, changes = _opening(known, catalog, NOWHERE)
     return {change.table: change for change in changes}

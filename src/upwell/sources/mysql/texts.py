@@ -125,9 +125,9 @@ def _parts(views: LittleViews, values: Values, *, has_clock: bool, digits: int) 
         return found
 
     none = np.zeros(len(starts), np.int64)
-    clock = [number(at, 2) if has_clock else none for at in (11, 14, 17)]
+    hour, minute, second = (number(at, 2) if has_clock else none for at in (11, 14, 17))
     fraction = number(20, digits) * 10 ** (6 - digits) if digits else none
-    return Parts(number(0, 4), number(5, 2), number(8, 2), *clock, fraction)
+    return Parts(number(0, 4), number(5, 2), number(8, 2), hour, minute, second, fraction)
 
 
 def _uuid(views: LittleViews, values: Values, kind: DataType) -> Decoded:

@@ -117,9 +117,9 @@ def _wire(code: int, metadata: bytes, size: int) -> Wire:
         if not 1 <= metadata[0] <= 4:
             corrupt("a value whose length has more bytes than it can")
         return Wire(code, 0, metadata[0])
-    if code in (_STRING, _ENUM, _SET):
-        return _in_a_string(metadata)
-    corrupt(f"a column of the unknown type {code}")
+    if code not in (_STRING, _ENUM, _SET):
+        corrupt(f"a column of the unknown type {code}")
+    return _in_a_string(metadata)
 
 
 def _in_a_string(metadata: bytes) -> Wire:
