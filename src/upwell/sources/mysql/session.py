@@ -7,6 +7,7 @@ standard SQL, so that ``core.sql`` is the one door here too. Passwords never app
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ _SETTINGS = (
     " wait_timeout = 28800, group_concat_max_len = 1048576"
 )
 _READ_SECONDS = 60
+_KEEPALIVES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 _WRITE_SECONDS = 30
 #: What brings a source back whose log no longer serves.
 START_ANEW = "`upwell resync` reads the source's tables anew and goes on from there"
@@ -62,20 +64,26 @@ class Session:
         with translated("connect to the source database", address):
             self.raw = pymysql.connections.Connection(
                 host=address.host,
-                port=address.port,
-                unix_socket=address.socket or None,
                 user=address.user or None,
                 password=address.password.encode(),
                 database=address.database,
                 charset="utf8mb4",
                 autocommit=True,
-                connect_timeout=address.connect_timeout,
                 read_timeout=read_seconds,
                 write_timeout=_WRITE_SECONDS,
                 program_name="upwell",
                 ssl=context,
                 ssl_disabled=address.ssl_mode == "DISABLED" or None,
+                defer_connect=True,
             )
+            # Of our own making: the library's is neither closed when refused nor kept alive.
+            connected = _socket(address)
+            self.raw._secure = bool(address.socket)  # noqa: SLF001 - nobody listens on a file
+            try:
+                self.raw.connect(connected)
+            except BaseException:
+                connected.close()
+                raise
         try:
             self.run(_SETTINGS)
         except BaseException:
@@ -105,6 +113,26 @@ class Session:
 
     def close(self) -> None:
         self.raw._force_close()  # noqa: SLF001 - without a word: the server may be gone already
+
+
+def _socket(address: Address) -> socket.socket:
+    if address.socket:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(address.connect_timeout)
+            connected.connect(address.socket)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+    where = (address.host, address.port)
+    connected = socket.create_connection(where, address.connect_timeout)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVES.items():
+        if hasattr(socket, option):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return connected
 
 
 @contextmanager
