@@ -17,40 +17,52 @@ import pyarrow.compute as pc
 from upwell.core.protocols import Bools
 
 _UTF8 = frozenset(("utf8", "utf8mb3", "utf8mb4", "ascii"))
-#: Of one byte a letter → Python's codec. MySQL's latin1 is Windows' with the five gaps filled.
-_SINGLE = {
-    "latin1": "cp1252",
-    "latin2": "iso8859_2",
-    "latin5": "iso8859_9",
-    "latin7": "iso8859_13",
-    "cp1250": "cp1250",
-    "cp1251": "cp1251",
-    "cp1256": "cp1256",
-    "cp1257": "cp1257",
-    "cp850": "cp850",
-    "cp852": "cp852",
-    "cp866": "cp866",
-    "greek": "iso8859_7",
-    "hebrew": "iso8859_8",
-    "koi8r": "koi8_r",
-    "koi8u": "koi8_u",
-    "macroman": "mac_roman",
-    "tis620": "cp874",
+#: Of one byte a letter → Python's codec, and where the server's table is another one. Bytes that are
+#: no letter come as the server shows them, a question mark (or its own mark, in tis620).
+_SINGLE: dict[str, tuple[str, dict[int, str]]] = {
+    "latin1": ("cp1252", {byte: chr(byte) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}),
+    "latin2": ("iso8859_2", {}),
+    "latin5": ("iso8859_9", {}),
+    "latin7": ("iso8859_13", {}),
+    "cp1250": ("cp1250", {}),
+    "cp1251": ("cp1251", {}),
+    "cp1256": (
+        "cp1256",
+        dict.fromkeys((0x8A, 0x8F, 0x98, 0x9A, 0x9F, 0xAA, 0xC0, 0xFF), "?"),
+    ),
+    "cp1257": ("cp1257", {}),
+    "cp850": ("cp850", {}),
+    "cp852": ("cp852", {}),
+    "cp866": ("cp866", {0xFC: "\u207f", 0xFD: "\xb2"}),
+    "greek": (
+        "iso8859_7",
+        {0xA1: "\u02bd", 0xA2: "\u02bc", 0xA4: "?", 0xA5: "?", 0xAA: "?"},
+    ),
+    "hebrew": ("iso8859_8", {0xAF: "\u203e"}),
+    "hp8": ("hp_roman8", {}),
+    "koi8r": ("koi8_r", {}),
+    "koi8u": ("koi8_u", {0x95: "\u2022"}),
+    "macce": ("mac_latin2", {}),
+    "macroman": ("mac_roman", {}),
+    "tis620": (
+        "tis_620",
+        dict.fromkeys((0xA0, *range(0xDB, 0xDF), *range(0xFC, 0x100)), "\ufffd"),
+    ),
 }
+#: Python's codec and one to try next. ``sjis`` has a letter that the server takes for a backslash.
 _MULTIPLE = {
-    "ucs2": "utf_16_be",
-    "utf16": "utf_16_be",
-    "utf16le": "utf_16_le",
-    "utf32": "utf_32_be",
-    "gbk": "gbk",
-    "gb2312": "gb2312",
-    "gb18030": "gb18030",
-    "big5": "big5",
-    "sjis": "shift_jis",
-    "cp932": "cp932",
-    "ujis": "euc_jp",
-    "eucjpms": "euc_jp",
-    "euckr": "cp949",
+    "ucs2": ("utf_16_be",),
+    "utf16": ("utf_16_be",),
+    "utf16le": ("utf_16_le",),
+    "utf32": ("utf_32_be",),
+    "gbk": ("gbk",),
+    "gb2312": ("gb2312",),
+    "gb18030": ("gb18030",),
+    "big5": ("big5", "cp950"),
+    "sjis": ("shift_jis",),
+    "cp932": ("cp932",),
+    "ujis": ("euc_jp",),
+    "euckr": ("cp949",),
 }
 
 
@@ -66,10 +78,10 @@ def decoded(binaries: pa.Array, charset: str) -> tuple[pa.Array, Bools]:
         try:
             return binaries.cast(_text_type(binaries)), none
         except pa.ArrowInvalid:
-            return _singly(binaries, "utf-8")
+            return _singly(binaries, charset)
     if charset in _SINGLE:
         return _by_table(binaries, charset), none
-    return _singly(binaries, _MULTIPLE[charset])
+    return _singly(binaries, charset)
 
 
 def _text_type(binaries: pa.Array) -> pa.DataType:
@@ -101,27 +113,31 @@ def _by_table(binaries: pa.Array, charset: str) -> pa.Array:
 def _table(charset: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """For each byte: how many bytes of UTF-8, and which."""
     widths, units = np.zeros(256, np.int64), np.zeros((256, 3), np.uint8)
+    codec, others = _SINGLE[charset]
     for byte in range(256):
-        letter = bytes([byte]).decode(_SINGLE[charset], "replace")
-        if letter == "�":
-            letter = chr(byte) if charset == "latin1" else "?"
-        encoded = letter.encode()
+        letter = bytes([byte]).decode(codec, "replace").replace("\ufffd", "?")
+        encoded = others.get(byte, letter).encode()
         widths[byte] = len(encoded)
         units[byte, : len(encoded)] = list(encoded)
     return widths, units
 
 
-def _singly(binaries: pa.Array, codec: str) -> tuple[pa.Array, Bools]:
+def _singly(binaries: pa.Array, charset: str) -> tuple[pa.Array, Bools]:
     coded = binaries.dictionary_encode()
-    texts: list[str | None] = []
-    for value in coded.dictionary.to_pylist():
-        try:
-            texts.append(value.decode(codec))
-        except UnicodeDecodeError:
-            texts.append(None)
+    texts = [_text(value, charset) for value in coded.dictionary.to_pylist()]
     letters = pa.array(texts, _text_type(binaries)).take(coded.indices)
     refused = np.asarray(pc.and_(pc.is_null(letters), pc.is_valid(binaries)))
     return letters, refused
+
+
+def _text(value: bytes, charset: str) -> str | None:
+    for codec in _MULTIPLE.get(charset, ("utf-8",)):
+        try:
+            text = value.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        return text.replace("＼", "\\") if charset == "sjis" else text
+    return None
 
 
 _NO_BYTES = np.empty(0, np.uint8)

@@ -30,7 +30,7 @@ def key_types(table: CapturedTable) -> list[DataType]:
 def compared(name: str, kind: DataType) -> str:
     """A key column where it is compared: with how its literals are written."""
     if kind.kind is Kind.FLOAT:
-        return f"({quote(name)} + 0e0)"
+        return f"({quote(name)} * 1e0)"
     return f"({quote(name)} + 0)" if kind.kind in _AS_NUMBERS else quote(name)
 
 

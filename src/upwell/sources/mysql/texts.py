@@ -35,7 +35,7 @@ _Reader = Callable[[LittleViews, Values, DataType], Decoded]
 def selected(name: str, kind: DataType) -> str:
     """The column in a SELECT, spelled so that nothing is lost."""
     if kind.kind is Kind.FLOAT:
-        return f"{quote(name)} + 0e0"  # printed by itself it would have six digits
+        return f"{quote(name)} * 1e0"  # printed by itself it would have six digits
     if kind.kind in (Kind.ENUM, Kind.SET, Kind.BIT, Kind.BOOL):
         return f"{quote(name)} + 0"
     return quote(name)
