@@ -93,10 +93,27 @@ def _inet4(value: bytes) -> str:
 
 
 def _inet6(value: bytes) -> str:
-    """The server writes the last four bytes as IPv4 where the first ten or twelve are zero."""
-    address = ipaddress.IPv6Address(value)
-    if value[:10] == bytes(10) and value[10:12] == b"\xff\xff":
+    """As the server prints it: the first longest run of zeros is left out, be it one alone, and the
+    last four bytes are IPv4 where the first ten or twelve are zero.
+    """
+    if value[:12] == bytes(10) + b"\xff\xff":
         return f"::ffff:{ipaddress.IPv4Address(value[12:])}"
     if value[:12] == bytes(12) and value[12:14] != bytes(2):
         return f"::{ipaddress.IPv4Address(value[12:])}"
-    return str(address)
+    groups = [f"{value[at] << 8 | value[at + 1]:x}" for at in range(0, 16, 2)]
+    begin, size = _longest_zeros(groups)
+    if not size:
+        return ":".join(groups)
+    return f"{':'.join(groups[:begin])}::{':'.join(groups[begin + size :])}"
+
+
+def _longest_zeros(groups: list[str]) -> tuple[int, int]:
+    best, at = (0, 0), 0
+    while at < len(groups):
+        end = at
+        while end < len(groups) and groups[end] == "0":
+            end += 1
+        if end - at > best[1]:
+            best = (at, end - at)
+        at = max(end, at + 1)
+    return best
