@@ -37,7 +37,7 @@ def compare(before: SourceTable, now: CapturedTable) -> LayoutChange | None:
     added = [now.columns[at] for at in now.kept if at >= len(known.columns)]
     fills: dict[str, pa.Array] = {}
     for column in added:
-        if column.default is None and column.is_nullable:
+        if column.default is None and column.is_nullable and not column.expression:
             continue
         fill = _fill(column)
         if fill is None:

@@ -113,13 +113,21 @@ def server_rules(session: Session, server: Server) -> tuple[Rule, ...]:
             "SET GLOBAL binlog_expire_logs_seconds = 604800",
             is_advice=True,
         ),
+        Rule(
+            "crash_loses_commits",
+            settings.get("innodb_flush_log_at_trx_commit", "1") == "1",
+            "commits survive a crash of the server",
+            "after a crash the server's tables may lack rows that its log has, and we then have",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1, also in my.cnf",
+            is_advice=True,
+        ),
     )
 
 
 def _settings(session: Session) -> dict[str, str]:
     names = (
         "'log_bin', 'binlog_format', 'binlog_row_image', 'binlog_expire_logs_seconds',"
-        " 'expire_logs_days', 'binlog_do_db', 'binlog_ignore_db'"
+        " 'expire_logs_days', 'innodb_flush_log_at_trx_commit'"
     )
     rows = session.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
     return {_text(name): _text(value) for name, value in rows}
