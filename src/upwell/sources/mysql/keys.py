@@ -93,15 +93,28 @@ def halved(
 
     ``count`` estimates the rows of a range whose both ends are in it.
     """
+    gathered, end = 0, first
+    for high, rows in _leaves(first, last, most_rows, count):
+        if gathered and gathered + rows > most_rows:
+            yield end
+            gathered = 0
+        gathered, end = gathered + rows, high
+
+
+def _leaves(
+    first: int, last: int, most_rows: int, count: Callable[[int, int], int]
+) -> Iterator[tuple[int, int]]:
+    """Ranges that need no more halving, ascending: where each ends, and about how many rows."""
     stack, found = [(first, last)], 0
     while stack:
         low, high = stack.pop()
-        if low < high and found < _MOST_PARTS and count(low, high) > most_rows:
+        rows = count(low, high)
+        if low < high and found < _MOST_PARTS and rows > most_rows:
             middle = (low + high) // 2
             stack += [(middle + 1, high), (low, middle)]
-        elif stack:
+        else:
             found += 1
-            yield high
+            yield high, rows
 
 
 def _beyond(names: Sequence[str], key: Key, sign: str, *, is_inclusive: bool) -> str:
@@ -117,6 +130,8 @@ def _of_value(value: object, kind: DataType) -> str:
         return "NULL"
     if isinstance(value, bytes):
         return f"X{literal(value.hex())}" if value else "''"
+    if isinstance(value, str) and "\0" in value:
+        return f"_utf8mb4 X{literal(value.encode().hex())}"
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, datetime):
