@@ -90,6 +90,11 @@ class Server:
             else:
                 return
 
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """An orderly end."""
         self._end(signal.SIGTERM)

@@ -113,9 +113,7 @@ class Replica:
         kept = self.tables[change.table]
         assert change.schema == kept.table.schema
         assert change.rows.column_names == list(change.schema.column_names)
-        refused = {
-            row for refusal in change.refusals for row in refusal.rows.nonzero()[0].tolist()
-        }
+        refused = {row for refusal in change.refusals for row in refusal.rows.nonzero()[0].tolist()}
         for refusal in change.refusals:
             kept.refused += [(refusal.reason, raw) for raw in refusal.raw]
         old_keys = change.old_keys.to_pylist() if change.old_keys is not None else []

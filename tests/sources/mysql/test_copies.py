@@ -152,7 +152,9 @@ def test_a_key_with_quotes_and_backslashes(database: Database) -> None:
 
 
 def test_columns_with_odd_names(database: Database) -> None:
-    database.run('create table t (`i d` int primary key, `a"b` int, `select` int, `%s` int, `é` int)')
+    database.run(
+        'create table t (`i d` int primary key, `a"b` int, `select` int, `%s` int, `é` int)'
+    )
     database.run("insert into t values (1, 2, 3, 4, 5)")
     replica = database.replica("t")
     replica.copy()

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.mariadb
 
 
 def orders(database: Database) -> Replica:
-    database.run("create table orders (id int primary key, n int)", "insert into orders values (1, 1)")
+    database.run(
+        "create table orders (id int primary key, n int)", "insert into orders values (1, 1)"
+    )
     replica = database.replica("orders")
     replica.copy()
     return replica

@@ -13,9 +13,10 @@ what contradicts the format is an ``IntegrityError`` and gives no values.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ from upwell.sources.mysql.places import NOWHERE, Place, position_of
 from upwell.sources.mysql.statements import Effect, Statement, read_statement
 from upwell.sources.mysql.tables import CapturedTable
 from upwell.sources.mysql.views import LittleViews, padded
-from upwell.sources.mysql.wires import TableMap, Wire, fits, parse_table_map
+from upwell.sources.mysql.wires import Wire, fits, parse_table_map
 from upwell.sources.postgres.frames import corrupt
 
 #: A batch is cut at the last commit before about this many bytes, or else at the first commit.
@@ -80,24 +81,43 @@ class DecodedBatch:
     changes: Sequence[TableChanges | Truncation | LayoutChange]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(NamedTuple):
     """A row event: of which table in which layout, and where its rows lie."""
 
     table: CapturedTable
     constants: pa.Table | None
     wires: tuple[Wire, ...]
     operation: Operation
-    packet: Packet  # its ``start`` is where the rows begin
+    place: Packet
     transaction: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Mapped:
-    """What an event says a table's number stands for."""
+    """What an event says a table's number stands for.
 
-    followed: Followed
+    ``heads``: by type of row event, the part before the rows of the last one that had all columns.
+    """
+
+    followed: Followed | None
     wires: tuple[Wire, ...]
+    heads: dict[int, bytes] = field(default_factory=dict)
+
+
+class _Event(NamedTuple):
+    """Where an event's body lies: in ``view``, which begins ``shift`` bytes into the stream unless
+    it is of bytes of its ``own``.
+    """
+
+    view: memoryview
+    begin: int
+    end: int
+    shift: int
+    own: bytes | None
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self.view[self.begin : self.end])
 
 
 class Decoder:
@@ -127,10 +147,10 @@ class Decoder:
         self._positions: list[Position] = []
         self._times: list[int] = []
         self._finished = 0  # items of whole transactions
-        self._maps: dict[int, _Mapped | None] = {}
-        self._parsed: dict[bytes, TableMap] = {}
+        self._maps: dict[int, _Mapped] = {}
+        self._parsed: dict[bytes, _Mapped] = {}
         self._place = place  # behind the last whole transaction
-        self._now = place  # behind the last event
+        self._file, self._offset = place  # behind the last event
         self._gtid = gtid
         self._group: events.Beginning | None = None
         self._is_open = False  # something has come of a transaction that has not ended
@@ -163,16 +183,19 @@ class Decoder:
     def feed(self, data: bytes) -> None:
         """Take in bytes as they came, cut anywhere."""
         packets = self._packets
-        for packet in packets.feed(data):
-            payload = packets.bytes_of(packet)
-            first = payload[0] if len(payload) else 0xFF
+        found = packets.feed(data)
+        buffer, dropped = packets.buffer.bytes.data, packets.dropped
+        for start, end, own in found:
+            view, shift = (buffer, dropped) if own is None else (memoryview(own), 0)
+            at, stop = start - shift, end - shift
+            first = view[at] if at < stop else 0xFF
             if self.ended is not None:
                 corrupt("events behind the log's end")
             if first == 0:
-                self._event(payload, Packet(packet.start + 1, packet.end, packet.own))
+                self._event(view, at + 1, stop, shift, own)
             elif first == 0xFF:
-                self.ended = notice_of(bytes(payload))
-            elif first == 0xFE and len(payload) < 9:
+                self.ended = notice_of(bytes(view[at:stop]))
+            elif first == 0xFE and stop - at < 9:
                 self.ended = ServerNotice(0, "the server ended the log")
             else:
                 corrupt("a message that is no event")
@@ -195,9 +218,9 @@ class Decoder:
 
     def _release(self) -> None:
         kept = [
-            item.packet.start
+            item.place[0]
             for item in self._items
-            if isinstance(item, _Rows) and item.packet.own is None
+            if isinstance(item, _Rows) and item.place[2] is None
         ]
         if kept:
             self._packets.drop_before(min(kept))
@@ -206,63 +229,63 @@ class Decoder:
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 
-    def _event(self, payload: memoryview, packet: Packet) -> None:
-        """One event as sent: ``payload`` has the byte before it, ``packet`` says where it lies."""
-        size = packet.end - packet.start
-        if size < events.HEADER_BYTES:
+    def _event(  # noqa: PLR0917 - called for every event
+        self, view: memoryview, at: int, end: int, shift: int, own: bytes | None
+    ) -> None:
+        """One event as sent, from ``at`` to ``end`` of ``view``."""
+        if end - at < events.HEADER_BYTES:
             corrupt("an event without a header")
-        seconds, kind, server, length, end, flags = events.HEADER.unpack_from(payload, 1)
-        if length != size:
+        seconds, kind, server, size, log_end, flags = events.HEADER.unpack_from(view, at)
+        if size != end - at:
             corrupt("an event of another length than its message")
-        body_end = len(payload)
         if kind == events.FORMAT:
-            self._is_checksummed = events.is_checksummed(bytes(payload[1:]))
+            self._is_checksummed = events.is_checksummed(bytes(view[at:end]))
         if self._is_checksummed:
-            body_end -= events.CHECKSUM_BYTES
-            if body_end < 1 + events.HEADER_BYTES:
+            end -= events.CHECKSUM_BYTES
+            if end < at + events.HEADER_BYTES:
                 corrupt("an event without a checksum")
-            if zlib.crc32(payload[1:body_end]) != int.from_bytes(payload[body_end:], "little"):
+            if crc32(view[at:end]) != events.CHECKSUM.unpack_from(view, end)[0]:
                 corrupt("an event whose checksum does not fit")
-        if end and not flags & _ARTIFICIAL and kind not in events.HEARTBEATS:
-            self._move_to(end)
-        body = payload[1 + events.HEADER_BYTES : body_end]
-        inner = Packet(packet.start + events.HEADER_BYTES, packet.end + body_end - len(payload))
-        inner = Packet(inner.start, inner.end, packet.own)
-        self._dispatch(kind, body, inner, seconds=seconds, server=server, flags=flags)
+        if log_end and not flags & _ARTIFICIAL and kind not in events.HEARTBEATS:
+            self._move_to(log_end)
+        event = _Event(view, at + events.HEADER_BYTES, end, shift, own)
+        self._dispatch(kind, event, seconds=seconds, server=server, flags=flags)
+
+    @property
+    def _now(self) -> Place:
+        """Behind the last event."""
+        return Place(self._file, self._offset)
 
     def _move_to(self, end: int) -> None:
         """An event's header has the low 32 bits of where it ends."""
-        file, offset = self._now
-        offset = offset >> _OFFSET_BITS << _OFFSET_BITS | end
-        if offset < self._now.offset:
+        offset = self._offset >> _OFFSET_BITS << _OFFSET_BITS | end
+        if offset < self._offset:
             offset += 1 << _OFFSET_BITS
-        self._now = Place(file, offset)
+        self._offset = offset
 
-    def _dispatch(
-        self, kind: int, body: memoryview, packet: Packet, *, seconds: int, server: int, flags: int
-    ) -> None:
+    def _dispatch(self, kind: int, event: _Event, *, seconds: int, server: int, flags: int) -> None:
         if kind in events.ROWS:
-            self._rows(kind, body, packet)
+            self._rows(kind, event)
         elif kind == events.TABLE_MAP:
-            self._map(bytes(body))
+            self._map(event.body)
         elif kind == events.XID:
             self._commit(seconds)
         elif kind == events.MARIADB_GTID:
-            self._begin(events.parse_mariadb_gtid(bytes(body), server))
+            self._begin(events.parse_mariadb_gtid(event.body, server))
         elif kind in (events.GTID, events.ANONYMOUS_GTID, events.GTID_TAGGED):
-            self._begin(events.parse_gtid(bytes(body), kind))
+            self._begin(events.parse_gtid(event.body, kind))
         elif kind in (events.QUERY, events.QUERY_COMPRESSED):
             is_compressed = kind == events.QUERY_COMPRESSED
-            database, text = events.parse_query(bytes(body), is_compressed=is_compressed)
+            database, text = events.parse_query(event.body, is_compressed=is_compressed)
             self._statement(database, text, seconds)
         elif kind == events.ROTATE:
-            self._rotate(bytes(body))
+            self._rotate(event.body)
         elif kind == events.XA_PREPARE:
-            self._prepare(bytes(body), seconds)
+            self._prepare(event.body, seconds)
         elif kind == events.TRANSACTION_PAYLOAD:
-            self._payload(bytes(body))
+            self._payload(event.body)
         elif kind == events.PARTIAL_UPDATE:
-            self._partial(body)
+            self._partial(event.body)
         elif kind == events.FORMAT or kind in events.SILENT or flags & events.IGNORABLE:
             if not self._is_open:
                 self._settle()
@@ -275,7 +298,7 @@ class Decoder:
             corrupt("a change of log file within a transaction")
         if (file, offset) < self._place:
             raise _goes_back(self._place, Place(file, offset))
-        self._now = Place(file, offset)
+        self._file, self._offset = file, offset
         self._settle()
 
     def _payload(self, body: bytes) -> None:
@@ -284,9 +307,8 @@ class Decoder:
             seconds, kind, server, _, _, flags = events.HEADER.unpack_from(plain, start)
             if kind == events.TRANSACTION_PAYLOAD:
                 corrupt("a compressed transaction in another")
-            inner = Packet(start + events.HEADER_BYTES, end, plain)
-            view = memoryview(plain)[inner.start : inner.end]
-            self._dispatch(kind, view, inner, seconds=seconds, server=server, flags=flags)
+            inner = _Event(memoryview(plain), start + events.HEADER_BYTES, end, 0, plain)
+            self._dispatch(kind, inner, seconds=seconds, server=server, flags=flags)
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -444,46 +466,60 @@ class Decoder:
         number, rest = int.from_bytes(body[:6], "little"), body[8:]
         mapped = self._parsed.get(rest)
         if mapped is None:
-            mapped = parse_table_map(rest)
+            table = parse_table_map(rest)
+            followed = self._tables.get((table.database, table.table))
+            mapped = _Mapped(followed, table.wires)
             if len(self._parsed) >= _MOST_MAPS_KEPT:
                 self._parsed.clear()
             self._parsed[rest] = mapped
-        followed = self._tables.get((mapped.database, mapped.table))
-        self._maps[number] = None if followed is None else _Mapped(followed, mapped.wires)
+        self._maps[number] = mapped
 
-    def _rows(self, kind: int, body: memoryview, packet: Packet) -> None:
-        operation, version, is_compressed = events.ROWS[kind]
-        number = int.from_bytes(body[:6], "little")
-        if number not in self._maps:
+    def _rows(self, kind: int, event: _Event) -> None:
+        view, begin, end, shift, own = event
+        if end - begin < 8:
+            corrupt("rows that end before they begin")
+        number = int.from_bytes(view[begin : begin + 6], "little")
+        mapped = self._maps.get(number)
+        if mapped is None:
             if number == _END_OF_STATEMENT_TABLE:
                 return
             corrupt("rows of a table that was not named")
         if not self._is_open:
             corrupt("changes outside a transaction")
-        mapped = self._maps[number]
-        if mapped is None or mapped.followed.table is None:
-            return
         followed = mapped.followed
-        if self._now <= followed.blind:
+        if followed is None or followed.table is None:
             return
-        head = events.parse_rows_head(body, operation, version)
-        if head.columns != len(mapped.wires):
-            corrupt("rows with another number of columns than their table")
-        if not head.is_full:
-            self._read_anew(followed, _NOT_WHOLE)
+        if followed.blind is not NOWHERE and self._now <= followed.blind:
             return
-        table = mapped.followed.table
+        operation, version, is_compressed = events.ROWS[kind]
+        head = mapped.heads.get(kind, b"")
+        if not head or view[begin + 8 : begin + 8 + len(head)] != head:
+            found = self._head(mapped, operation, version, view[begin:end])
+            if found is None:
+                self._read_anew(followed, _NOT_WHOLE)
+                return
+            head = mapped.heads[kind] = found
+        table = followed.table
         if not self._fits(followed, table, mapped.wires):
             self._read_anew(followed, "its rows in the log are of another layout")
             return
-        place = Packet(packet.start + head.rows_at, packet.end, packet.own)
+        rows_at = begin + 8 + len(head)
+        place: Packet = (rows_at + shift, end + shift, own)
         if is_compressed:
-            plain = events.uncompressed(bytes(body[head.rows_at :]))
-            place = Packet(0, len(plain), plain)
-        transaction = len(self._positions)
+            plain = events.uncompressed(bytes(view[rows_at:end]))
+            place = (0, len(plain), plain)
         self._items.append(
-            _Rows(table, followed.constants, mapped.wires, operation, place, transaction)
+            _Rows(table, followed.constants, mapped.wires, operation, place, len(self._positions))
         )
+
+    def _head(
+        self, mapped: _Mapped, operation: Operation, version: int, body: memoryview
+    ) -> bytes | None:
+        """What stands between a row event's flags and its rows; None if it lacks columns."""
+        head = events.parse_rows_head(body, operation, version)
+        if head.columns != len(mapped.wires):
+            corrupt("rows with another number of columns than their table")
+        return bytes(body[8 : head.rows_at]) if head.is_full else None
 
     def _fits(self, followed: Followed, table: CapturedTable, wires: tuple[Wire, ...]) -> bool:
         """Rows may lack columns behind them while the catalogue is ahead of the log."""
@@ -496,10 +532,10 @@ class Decoder:
         followed.fitting = (table, wires) if does_fit else None
         return does_fit
 
-    def _partial(self, body: memoryview) -> None:
+    def _partial(self, body: bytes) -> None:
         """JSON that was changed in place: what it was before is not in the log."""
         mapped = self._maps.get(int.from_bytes(body[:6], "little"))
-        if mapped is not None:
+        if mapped is not None and mapped.followed is not None:
             self._read_anew(mapped.followed, "JSON was logged in part (PARTIAL_JSON)")
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────
@@ -531,8 +567,8 @@ class Decoder:
 
     def _decoded(self, run: Sequence[_Rows]) -> TableChanges | None:
         first = run[0]
-        places = np.array([(item.packet.start, item.packet.end) for item in run], np.int64)
-        if any(item.packet.own is not None for item in run):
+        places = np.array([item.place[:2] for item in run], np.int64)
+        if any(item.place[2] is not None for item in run):
             buffer, places = self._gathered(run, places)
         else:
             buffer, places = self._packets.buffer.bytes, places - self._packets.dropped
@@ -552,7 +588,7 @@ class Decoder:
         np.ndarray[tuple[int], np.dtype[np.uint8]], np.ndarray[tuple[int, int], np.dtype[np.int64]]
     ]:
         """The events' rows in one buffer, where some lie in bytes of their own."""
-        parts = [bytes(self._packets.bytes_of(item.packet)) for item in run]
+        parts = [bytes(self._packets.bytes_of(item.place)) for item in run]
         ends = np.cumsum(places[:, 1] - places[:, 0])
         return padded(parts), np.stack([ends - (places[:, 1] - places[:, 0]), ends], axis=1)
 
@@ -577,7 +613,7 @@ def _is_alike(one: _Rows, other: _Rows) -> bool:
 def _of_first(item: _Rows | Truncation | LayoutChange) -> _Rows | Truncation | LayoutChange:
     """An item of the transaction that will be the next batch's first."""
     if isinstance(item, _Rows):
-        return _Rows(item.table, item.constants, item.wires, item.operation, item.packet, 0)
+        return item._replace(transaction=0)
     return Truncation(item.schema, 0) if isinstance(item, Truncation) else item
 
 

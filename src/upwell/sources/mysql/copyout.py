@@ -63,19 +63,19 @@ class CopyDecoder:
         rows, self._rows = self._rows, []
         run: list[Packet] = []
         for packet in rows:
-            if packet.own is None:
+            own = packet[2]
+            if own is None:
                 run.append(packet)
                 continue
             self._decode_run(run)
             run = []
-            views = LittleViews(padded([packet.own]))
-            self._batch(views, np.array([0]), np.array([len(packet.own)]))
+            self._batch(LittleViews(padded([own])), np.array([0]), np.array([len(own)]))
         self._decode_run(run)
         self._packets.drop_walked()
 
     def _decode_run(self, run: Sequence[Packet]) -> None:
         if run:
-            places = np.array([(each.start, each.end) for each in run], np.int64)
+            places = np.array([each[:2] for each in run], np.int64)
             places -= self._packets.dropped
             self._batch(LittleViews(self._packets.buffer.bytes), places[:, 0], places[:, 1])
 

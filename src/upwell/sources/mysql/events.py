@@ -11,6 +11,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -45,6 +46,7 @@ IGNORABLE = 0x80  # a flag: whoever does not know the event may leave it out
 
 HEADER = struct.Struct("<IBIIIH")
 HEADER_BYTES = HEADER.size
+CHECKSUM = struct.Struct("<I")
 CHECKSUM_BYTES = 4
 _QUERY_HEAD = struct.Struct("<IIBHH")
 #: The largest transaction a server compresses into one event.
@@ -52,8 +54,7 @@ _MOST_PAYLOAD_BYTES = 1 << 30
 STANDALONE = 1  # flag of MariaDB's GTID event: one statement, without a commit behind it
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(NamedTuple):
     """A transaction's GTID; ``committed_at_us`` where the event knows it, else 0.
 
     ``has_begun``: what follows is within it. Else the next statement says so, or is all of it.

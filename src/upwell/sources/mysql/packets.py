@@ -8,7 +8,6 @@ their own. All others stay where they lie, at a place counted from the connectio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from upwell.sources.postgres.buffer import ByteBuffer
 from upwell.sources.postgres.frames import corrupt
@@ -19,12 +18,8 @@ _HEADER_BYTES = 4
 _MOST_JOINED_BYTES = 4 << 30
 
 
-class Packet(NamedTuple):
-    """Where a payload lies: from ``start`` to ``end`` of the stream, or of ``own``."""
-
-    start: int
-    end: int
-    own: bytes | None = None
+#: Where a payload lies: from a start to an end of the stream, or of bytes of its own.
+Packet = tuple[int, int, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +67,18 @@ class Packets:
             if size == _LONGEST or self._pieces:
                 self._join(bytes(view[at + _HEADER_BYTES : end]), found)
             else:
-                found.append(Packet(dropped + at + _HEADER_BYTES, dropped + end))
+                found.append((dropped + at + _HEADER_BYTES, dropped + end, None))
             at = end
         self._walked, self._number = at, number
         return found
 
     def bytes_of(self, packet: Packet) -> memoryview:
         """The payload."""
-        if packet.own is not None:
-            return memoryview(packet.own)[packet.start : packet.end]
+        start, end, own = packet
+        if own is not None:
+            return memoryview(own)[start:end]
         first = self.dropped
-        return self.buffer.bytes.data[packet.start - first : packet.end - first]
+        return self.buffer.bytes.data[start - first : end - first]
 
     def drop_walked(self) -> None:
         """Forget all whole packets: their places mean nothing any more."""
@@ -102,7 +98,7 @@ class Packets:
         if len(piece) < _LONGEST:
             joined = b"".join(self._pieces)
             self._pieces.clear()
-            found.append(Packet(0, len(joined), joined))
+            found.append((0, len(joined), joined))
 
 
 def notice_of(payload: bytes) -> ServerNotice:
