@@ -44,7 +44,7 @@ ADDING = {
     "an index": "alter table orders add index (name)",
     "an index of its own": "create index i on orders (name)",
     "several": "alter table orders add column x int, add column y int default 3, add index (x)",
-    "in comments": "/* shop */ alter /*!50000 online */ table `orders` -- x\n add `z` int default 1",
+    "in comments": "/* a */ alter /*!50000 online */ table `orders` -- x\n add `z` int default 1",
     "a default alone": "alter table orders alter column name set default 'x'",
     "nothing, but rewritten": "alter table orders engine = InnoDB",
     "a table that is there": "create table if not exists orders (id int primary key, q int)",
@@ -253,6 +253,7 @@ def test_a_look_tells_what_has_become_of_known_tables(database: Database) -> Non
     assert not replica.source.look(known).changes
     database.run("alter table orders add column n int default 3")
     (change,) = replica.source.look(known).changes.values()
+    assert change.fills is not None
     assert change.fills.to_pydict() == {"n": [3]}
     database.run("alter table orders drop column name")
     (change,) = replica.source.look(known).changes.values()

@@ -246,10 +246,7 @@ def test_days_that_are_none_are_refused_alike_from_the_log_and_from_a_copy(
     assert ("d: DATE cannot hold this value", "2024-02-31") in read.refused
 
 
-SINGLE_BYTE = (
-    "latin1 latin2 latin5 latin7 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 greek hebrew"
-    " hp8 koi8r koi8u macce macroman tis620 ascii"
-).split()
+SINGLE_BYTE = ["latin1", "latin2", "latin5", "latin7", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "greek", "hebrew", "hp8", "koi8r", "koi8u", "macce", "macroman", "tis620", "ascii"]
 
 
 @pytest.mark.parametrize("charset", SINGLE_BYTE)

@@ -2,7 +2,8 @@
 
 The form of MySQL 5.7 and newer (sql/json_binary.h of its source): a type byte, then for objects and
 arrays a count, a size, and entries that hold small values themselves and point to larger ones.
-MariaDB has no such type. Every offset is checked before it is followed.
+MariaDB has no such type. Every offset is checked before it is followed, and no more is read than
+the value has bytes: values that point to one another again and again are none of a server's.
 """
 
 from __future__ import annotations
@@ -35,16 +36,44 @@ def json_text(value: bytes) -> str:
     if not value:
         return "null"  # as the server reads a value that was never set
     try:
-        return _value(value, value[0], 1, 0)
-    except (IndexError, struct.error, UnicodeDecodeError, ValueError):
+        return _value(_Value(value), value[0], 1, 0)
+    except (LookupError, struct.error, ValueError):
         corrupt("a JSON value that is none")
 
 
-def _value(data: bytes, kind: int, at: int, depth: int) -> str:
+class _Value:
+    """The bytes, and how many more may be read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._left = len(data)
+
+    def slice(self, at: int, size: int) -> bytes:
+        """Some of the bytes. Raises ``IndexError`` where they are not there."""
+        piece = self.data[at : at + size]
+        if len(piece) != size or at < 0:
+            raise IndexError
+        return piece
+
+    def text(self, at: int, size: int) -> str:
+        """A text. Raises ``ValueError`` for more than there can be."""
+        self.spend(size)
+        return self.slice(at, size).decode()
+
+    def spend(self, size: int) -> None:
+        """Raises ``ValueError`` where more is read than there is."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(size)
+
+
+def _value(value: _Value, kind: int, at: int, depth: int) -> str:
+    data = value.data
+    value.spend(1)
     if depth > _DEEPEST:
         corrupt("a JSON value deeper than there can be")
     if kind in (_SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY):
-        return _container(data, kind, at, depth)
+        return _container(value, kind, at, depth)
     if kind == _LITERAL:
         return _LITERALS[data[at]]
     if kind in _NUMBERS:
@@ -53,48 +82,48 @@ def _value(data: bytes, kind: int, at: int, depth: int) -> str:
         return _double(struct.unpack_from("<d", data, at)[0])
     if kind == _STRING:
         size, begin = _size(data, at)
-        return _quoted(_slice(data, begin, size).decode())
+        return _quoted(value.text(begin, size))
     if kind == _OPAQUE:
         size, begin = _size(data, at + 1)
-        return _opaque(data[at], _slice(data, begin, size))
+        return _opaque(data[at], value.slice(begin, size))
     raise ValueError(kind)
 
 
-def _container(data: bytes, kind: int, at: int, depth: int) -> str:
+def _container(value: _Value, kind: int, at: int, depth: int) -> str:
     is_large = kind in (_LARGE_OBJECT, _LARGE_ARRAY)
     width = 4 if is_large else 2
-    count = int.from_bytes(_slice(data, at, width), "little")
-    size = int.from_bytes(_slice(data, at + width, width), "little")
+    count = int.from_bytes(value.slice(at, width), "little")
+    size = int.from_bytes(value.slice(at + width, width), "little")
     is_object = kind in (_SMALL_OBJECT, _LARGE_OBJECT)
     entries = at + 2 * width + count * (width + 2 if is_object else 0)
-    if size > len(data) - at or entries + count * (width + 1) > at + size:
+    if size > len(value.data) - at or entries + count * (width + 1) > at + size:
         raise ValueError(kind)
-    texts = _entries(data, at, entries, count, depth, is_large=is_large)
+    texts = _entries(value, at, entries, count, depth, is_large=is_large)
     if not is_object:
         return f"[{', '.join(texts)}]"
-    keys = (_key(data, at, at + 2 * width + index * (width + 2), width) for index in range(count))
+    keys = (_key(value, at, at + 2 * width + index * (width + 2), width) for index in range(count))
     pairs = zip(keys, texts, strict=True)
     return "{" + ", ".join(f"{key}: {text}" for key, text in pairs) + "}"
 
 
 def _entries(
-    data: bytes, base: int, at: int, count: int, depth: int, *, is_large: bool
+    value: _Value, base: int, at: int, count: int, depth: int, *, is_large: bool
 ) -> Iterator[str]:
     width = 4 if is_large else 2
     inlined = (_LITERAL, _INT16, _UINT16, *((_INT32, _UINT32) if is_large else ()))
     for place in range(at, at + count * (width + 1), width + 1):
-        kind = data[place]
+        kind = value.data[place]
         if kind in inlined:
-            yield _value(data, kind, place + 1, depth + 1)
+            yield _value(value, kind, place + 1, depth + 1)
         else:
-            offset = int.from_bytes(_slice(data, place + 1, width), "little")
-            yield _value(data, kind, base + offset, depth + 1)
+            offset = int.from_bytes(value.slice(place + 1, width), "little")
+            yield _value(value, kind, base + offset, depth + 1)
 
 
-def _key(data: bytes, base: int, place: int, width: int) -> str:
-    offset = int.from_bytes(_slice(data, place, width), "little")
-    size = int.from_bytes(_slice(data, place + width, 2), "little")
-    return _quoted(_slice(data, base + offset, size).decode())
+def _key(value: _Value, base: int, place: int, width: int) -> str:
+    offset = int.from_bytes(value.slice(place, width), "little")
+    size = int.from_bytes(value.slice(place + width, 2), "little")
+    return _quoted(value.text(base + offset, size))
 
 
 def _size(data: bytes, at: int) -> tuple[int, int]:
@@ -106,13 +135,6 @@ def _size(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return size, at + place + 1
     raise ValueError(size)
-
-
-def _slice(data: bytes, at: int, size: int) -> bytes:
-    piece = data[at : at + size]
-    if len(piece) != size or at < 0:
-        raise IndexError
-    return piece
 
 
 def _quoted(text: str) -> str:

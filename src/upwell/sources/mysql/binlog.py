@@ -229,7 +229,7 @@ class Decoder:
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 
-    def _event(  # noqa: PLR0917 - called for every event
+    def _event(
         self, view: memoryview, at: int, end: int, shift: int, own: bytes | None
     ) -> None:
         """One event as sent, from ``at`` to ``end`` of ``view``."""

@@ -168,11 +168,12 @@ def uncompressed(data: bytes) -> bytes:
     length = int.from_bytes(data[1 : 1 + width], "big")
     if kind & 0xF0 != 0x80 or not 1 <= width <= 4 or length > _MOST_PAYLOAD_BYTES:
         corrupt("a compressed event that cannot be read")
+    machine = zlib.decompressobj()
     try:
-        plain = zlib.decompressobj().decompress(data[1 + width :], length + 1)
+        plain = machine.decompress(data[1 + width :], length + 1)
     except zlib.error:
         corrupt("a compressed event that cannot be read")
-    if len(plain) != length:
+    if len(plain) != length or not machine.eof:
         corrupt("a compressed event of another length than it says")
     return plain
 

@@ -23,6 +23,7 @@ _SETTINGS = (
     " lock_wait_timeout = 5, innodb_lock_wait_timeout = 5, net_write_timeout = 3600,"
     " wait_timeout = 28800, group_concat_max_len = 1048576"
 )
+_DENIED = 1045
 _READ_SECONDS = 60
 _KEEPALIVES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 _WRITE_SECONDS = 30
@@ -193,11 +194,16 @@ def fault(operation: str, number: int, message: str, address: Address) -> Upwell
     if "certificate" in message.lower():
         step = "correct ssl-ca or ssl-mode in the URL"
         return EnvironmentFault("certificate_refused", said, where=where, next_step=step)
+    if "insecure transport" in message.lower():
+        step = "set ssl-mode=REQUIRED in the URL, or VERIFY_CA with ssl-ca"
+        return EnvironmentFault("tls_required", said, where=where, next_step=step)
     if "Name or service not known" in message or "Temporary failure in name" in message:
         step = "correct the host in the URL"
         return EnvironmentFault("host_unknown", said, where=where, next_step=step)
     if number in _FAULTS:
         kind, code, step = _FAULTS[number]
+        if number == _DENIED and address.ssl_mode == "DISABLED":
+            step += ", or set ssl-mode=REQUIRED: a server that asks for TLS says the same"
         return kind(code, said, where=where, next_step=step)
     if number >= 2000 or number in (0, 1053, 1152, 1153, 1158, 1159, 1160, 1161, 1317, 1927, 1969):
         return Unavailable("source_unavailable", said, where=where, next_step=_AWAY)
