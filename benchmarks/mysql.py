@@ -77,7 +77,7 @@ def measure(
         pairs += [_pair(size, other, series) for other in KINDS if other != UPWELL]
     return Page(
         f"From MariaDB's binary log. Each run reads {rows:,} inserted rows of 12 columns over the "
-        f"Unix socket; {rounds} rounds of all kinds, each round beginning with another kind. Cells: "
+        f"Unix socket; {rounds} rounds of all kinds, each round begins with another kind. Cells: "
         "median (least–greatest). Every run of Upwell had the source's checksum.",
         f"{rows:,} rows, seed {SEED} (`benchmarks/mysql.sql`)",
         "python -m benchmarks mysql",
@@ -98,7 +98,7 @@ _NOTES = (
     "The bare receiver is Upwell's own thread, whose bytes are counted and thrown away.",
     "Upwell decodes to batches of Arrow columns, verifies every checksum, and stores nothing.",
     (
-        "The tool is `mariadb-binlog --read-from-remote-server`: with `--raw` it writes the bytes to "
+        "The tool is `mariadb-binlog --read-from-remote-server`: `--raw` writes the bytes to "
         "a file as they come, with `--base64-output=decode-rows -v` it prints values to nowhere."
     ),
     "Inserts alone; MySQL was not measured.",
@@ -109,31 +109,36 @@ _NOTES = (
 def written_log(rows: int, size: int) -> Iterator[Log]:
     """A server whose log has ``rows`` sales in transactions of ``size``."""
     statements = _statements()
-    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as name:
-        with Server(Path(name), _SETTINGS) as server:
-            connection = server.connect()
-            with connection.cursor() as cursor:
-                cursor.execute(f"create database {_DATABASE} character set utf8mb4")
-                cursor.execute(f"use {_DATABASE}")
-                for statement in statements["tables"].split(";\n")[:2]:
-                    cursor.execute(statement)
-                cursor.execute("set sql_log_bin = 0")
-                cursor.execute(statements["pool"].format(seed=SEED, rows=rows))
-                cursor.execute(statements["sell"])
-                connection.commit()
-                cursor.execute("set sql_log_bin = 1")
-                first = _position(server)
-                cursor.execute("set autocommit = 0")
-                cursor.execute(f"call sell({rows}, {size})")
-            connection.close()
-            url = server.url_of(_DATABASE)
-            checksum = row_checksums(url, "sales", ["sales"])["sales.sales"]
-            yield Log(server, rows, checksum, first, _position(server))
+    with (
+        tempfile.TemporaryDirectory(prefix="upwell-bench-") as name,
+        Server(Path(name), _SETTINGS) as server,
+    ):
+        connection = server.connect()
+        with connection.cursor() as cursor:
+            cursor.execute(f"create database {_DATABASE} character set utf8mb4")
+            cursor.execute(f"use {_DATABASE}")
+            for statement in statements["tables"].split(";\n")[:2]:
+                cursor.execute(statement)
+            cursor.execute("set sql_log_bin = 0")
+            cursor.execute(statements["pool"].format(seed=SEED, rows=rows))
+            cursor.execute(statements["sell"])
+            connection.commit()
+            cursor.execute("set sql_log_bin = 1")
+            first = _position(server)
+            cursor.execute("set autocommit = 0")
+            cursor.execute(f"call sell({rows}, {size})")
+        connection.close()
+        url = server.url_of(_DATABASE)
+        checksum = row_checksums(url, "sales", ["sales"])["sales.sales"]
+        yield Log(server, rows, checksum, first, _position(server))
 
 
 def _statements() -> dict[str, str]:
     parts = re.split(r"-- name: (\w+)\n", _STATEMENTS.read_text())[1:]
-    return {name: text.strip().removesuffix(";") for name, text in zip(*[iter(parts)] * 2)}
+    return {
+        name: text.strip().removesuffix(";")
+        for name, text in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def _position(server: Server) -> Position:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import struct
 import uuid
@@ -14,10 +14,11 @@ import pytest
 
 from tests.sources.mysql.conftest import Database
 from tests.sources.mysql.replica import Kept, Replica
+from upwell.sources.mysql.charsets import _MULTIPLE, _SINGLE
 
 pytestmark = pytest.mark.mariadb
 
-Day, Moment = datetime.date, datetime.datetime
+Day, Moment = dt.date, dt.datetime
 
 #: Type → (value in SQL, as Python has it), …
 CASES: dict[str, list[tuple[str, Any]]] = {
@@ -61,13 +62,13 @@ CASES: dict[str, list[tuple[str, Any]]] = {
     "datetime(3)": [("'1000-01-01 00:00:00.001'", Moment(1000, 1, 1, 0, 0, 0, 1000))],
     "datetime(6)": [("'1969-12-31 23:59:59.999999'", Moment(1969, 12, 31, 23, 59, 59, 999_999))],
     "timestamp null": [
-        ("'1970-01-01 00:00:01'", Moment(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)),
-        ("'2038-01-19 03:14:07'", Moment(2038, 1, 19, 3, 14, 7, tzinfo=datetime.UTC)),
+        ("'1970-01-01 00:00:01'", Moment(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)),
+        ("'2038-01-19 03:14:07'", Moment(2038, 1, 19, 3, 14, 7, tzinfo=dt.UTC)),
     ],
     "timestamp(6) null": [
         (
             "'2024-06-30 12:00:00.123456'",
-            Moment(2024, 6, 30, 12, 0, 0, 123_456, tzinfo=datetime.UTC),
+            Moment(2024, 6, 30, 12, 0, 0, 123_456, tzinfo=dt.UTC),
         )
     ],
     "time": [("'-838:59:59'", "-838:59:59"), ("'00:00:00'", "00:00:00"), ("'5:6:7'", "05:06:07")],
@@ -112,7 +113,7 @@ CASES: dict[str, list[tuple[str, Any]]] = {
             "ffffffff-ffff-ffff-ffff-ffffffffffff",
         )
     ],
-    "inet4": [("'192.168.0.1'", "192.168.0.1"), ("'0.0.0.0'", "0.0.0.0"), ("'1.2.3.0'", "1.2.3.0")],
+    "inet4": [("'192.168.0.1'", "192.168.0.1"), ("'0.0.0.1'", "0.0.0.1"), ("'1.2.3.0'", "1.2.3.0")],
     "inet6": [
         (f"'{value}'", value)
         for value in (
@@ -246,7 +247,8 @@ def test_days_that_are_none_are_refused_alike_from_the_log_and_from_a_copy(
     assert ("d: DATE cannot hold this value", "2024-02-31") in read.refused
 
 
-SINGLE_BYTE = ["latin1", "latin2", "latin5", "latin7", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "greek", "hebrew", "hp8", "koi8r", "koi8u", "macce", "macroman", "tis620", "ascii"]
+SINGLE_BYTE = [*_SINGLE, "ascii"]
+MULTI_BYTE = [*_MULTIPLE, "utf8mb3", "utf8mb4"]
 
 
 @pytest.mark.parametrize("charset", SINGLE_BYTE)
@@ -263,12 +265,11 @@ def test_every_letter_of_a_small_character_set(database: Database, charset: str)
     assert {n: (found[n], said[n]) for n in said if found[n] != said[n]} == {}
 
 
-MULTI_BYTE = "ucs2 utf16 utf16le utf32 utf8mb3 utf8mb4 gbk gb2312 big5 sjis cp932 ujis euckr"
-
-
-@pytest.mark.parametrize("charset", MULTI_BYTE.split())
+@pytest.mark.parametrize("charset", MULTI_BYTE)
 def test_texts_of_large_character_sets(database: Database, charset: str) -> None:
     """Every letter of Unicode's first plane that the server can write in the set."""
+    if not database.rows(f"show character set where charset = '{charset}'"):
+        pytest.skip(f"this server does not know {charset}")
     database.run(f"create table t (id int primary key, v varchar(9)) charset {charset}")
     letters = [n for n in range(1, 0xFFFD) if not 0xD800 <= n < 0xE000]
     letters += [0x1F600] if charset in ("utf8mb4", "utf16", "utf16le", "utf32") else []
@@ -305,7 +306,7 @@ def test_a_text_of_the_columns_own_character_set_in_a_table_of_another(database:
 
 def test_keys_of_several_types_move(database: Database) -> None:
     database.run(
-        "create table t (a varchar(10), b datetime(6), c decimal(9,3), n int, primary key (a, b, c))"
+        "create table t (a varchar(10), b datetime(6), c decimal(9,3), n int, primary key (a,b,c))"
     )
     replica = database.replica("t")
     database.run(
@@ -323,7 +324,7 @@ def test_keys_of_several_types_move(database: Database) -> None:
 def test_generated_columns(database: Database) -> None:
     """Stored ones are rows' own values; virtual ones are left out."""
     database.run(
-        "create table t (id int primary key, a int, v int as (a + 1) virtual, s int as (a + 2) stored,"
+        "create table t (id int primary key, a int, v int as (a+1) virtual, s int as (a+2) stored,"
         " z int)"
     )
     replica = database.replica("t")

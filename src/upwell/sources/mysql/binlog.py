@@ -229,9 +229,7 @@ class Decoder:
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 
-    def _event(
-        self, view: memoryview, at: int, end: int, shift: int, own: bytes | None
-    ) -> None:
+    def _event(self, view: memoryview, at: int, end: int, shift: int, own: bytes | None) -> None:
         """One event as sent, from ``at`` to ``end`` of ``view``."""
         if end - at < events.HEADER_BYTES:
             corrupt("an event without a header")

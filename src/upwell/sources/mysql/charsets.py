@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from upwell.core.protocols import Bools
 
 _UTF8 = frozenset(("utf8", "utf8mb3", "utf8mb4", "ascii"))
-#: Of one byte a letter → Python's codec, and where the server's table is another one. Bytes that are
-#: no letter come as the server shows them, a question mark (or its own mark, in tis620).
+#: Of one byte a letter → Python's codec, and where the server's table is another. Bytes that are no
+#: letter come as the server shows them, a question mark (or its own mark, in tis620).
 _SINGLE: dict[str, tuple[str, dict[int, str]]] = {
     "latin1": ("cp1252", {byte: chr(byte) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}),
     "latin2": ("iso8859_2", {}),
