@@ -20,7 +20,7 @@ from tests.sources.mysql.logs import (
     table_map,
     xid,
 )
-from upwell.core.errors import IntegrityError
+from upwell.core.errors import GapError, IntegrityError
 from upwell.core.protocols import LayoutChange, TableChanges, Truncation
 from upwell.sources.mysql.binary_json import json_text
 from upwell.sources.mysql.binlog import DecodedBatch, Decoder, Followed, Looked
@@ -109,6 +109,11 @@ def test_json_that_was_logged_in_part_leads_to_reading_anew() -> None:
     (change,) = batch.changes
     assert isinstance(change, LayoutChange)
     assert "PARTIAL_JSON" in change.why
+
+
+def test_a_log_that_says_it_lacks_changes_is_a_gap() -> None:
+    with pytest.raises(GapError, match="lacks changes"):
+        decoded(gtid(1), event(26, b"\1\0\0", end=500))
 
 
 def test_an_offset_beyond_four_gigabytes_goes_on_counting() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -154,6 +156,24 @@ def test_a_session_that_logs_statements_leads_to_reading_anew(database: Database
     assert "binlog_format" in replica.whys[0]
     replica.copy()
     replica.catch_up()
+    replica.check()
+
+
+def test_a_file_that_was_loaded_as_a_statement_leads_to_reading_anew(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "rows").write_text("1\ta\n2\tb\n")
+    replica = followed(database)
+    connection = database.server.connect(database.name, local_infile=True)
+    with connection.cursor() as cursor:
+        cursor.execute("set session binlog_format = 'STATEMENT'")
+        cursor.execute(f"load data local infile '{tmp_path / 'rows'}' into table t")
+    connection.close()
+    replica.catch_up()
+    assert len(replica.whys) == 1
+    replica.copy()
+    replica.catch_up()
+    assert len(replica.tables[T].rows) == 2
     replica.check()
 
 

@@ -272,9 +272,8 @@ class Decoder:
             self._begin(events.parse_mariadb_gtid(event.body, server))
         elif kind in (events.GTID, events.ANONYMOUS_GTID, events.GTID_TAGGED):
             self._begin(events.parse_gtid(event.body, kind))
-        elif kind in (events.QUERY, events.QUERY_COMPRESSED):
-            is_compressed = kind == events.QUERY_COMPRESSED
-            database, text = events.parse_query(event.body, is_compressed=is_compressed)
+        elif kind in (events.QUERY, events.QUERY_COMPRESSED, events.LOADED):
+            database, text = events.parse_query(event.body, kind)
             self._statement(database, text, seconds)
         elif kind == events.ROTATE:
             self._rotate(event.body)
@@ -284,6 +283,8 @@ class Decoder:
             self._payload(event.body)
         elif kind == events.PARTIAL_UPDATE:
             self._partial(event.body)
+        elif kind == events.INCIDENT:
+            raise _incident(self._now)
         elif kind == events.FORMAT or kind in events.SILENT or flags & events.IGNORABLE:
             if not self._is_open:
                 self._settle()
@@ -596,6 +597,14 @@ def _goes_back(place: Place, to: Place) -> GapError:
         "log_changed",
         f"the log goes back from file {place.file}, {place.offset} to file {to.file}, {to.offset}: "
         "it was begun anew (RESET MASTER)",
+        next_step="`upwell resync` reads the source's tables anew and goes on from there",
+    )
+
+
+def _incident(place: Place) -> GapError:
+    return GapError(
+        "log_incident",
+        f"the server says that its log lacks changes before file {place.file}, {place.offset}",
         next_step="`upwell resync` reads the source's tables anew and goes on from there",
     )
 

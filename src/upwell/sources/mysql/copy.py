@@ -263,21 +263,16 @@ class MySQLCopy:
     def _await_visible(self, table: CapturedTable) -> None:
         """Until snapshots show everything that is in the log by now."""
         deadline = time.monotonic() + self._writers_seconds
-        while not (self._has_reached_end() if self._tells_snapshots else self._has_locked(table)):
+        end = log_end(self._session(), self._server)
+        while not (self._has_reached(end) if self._tells_snapshots else self._has_locked(table)):
             if time.monotonic() > deadline:
                 raise self._being_written(table)
             time.sleep(_LOOK_SECONDS)
-        self._end = None
 
-    _end: Place | None = None
-
-    def _has_reached_end(self) -> bool:
-        session = self._session()
-        if self._end is None:
-            self._end = log_end(session, self._server)
+    def _has_reached(self, end: Place) -> bool:
         place = self._take_snapshot()
-        session.run("COMMIT")
-        return place >= self._end
+        self._session().run("COMMIT")
+        return place >= end
 
     def _has_locked(self, table: CapturedTable) -> bool:
         session = self._session()

@@ -20,7 +20,7 @@ from upwell.sources.mysql.places import number_of
 from upwell.sources.mysql.wires import length_encoded
 from upwell.sources.postgres.frames import corrupt
 
-QUERY, STOP, ROTATE, FORMAT, XID, TABLE_MAP = 2, 3, 4, 15, 16, 19
+QUERY, ROTATE, FORMAT, XID, LOADED, TABLE_MAP, INCIDENT = 2, 4, 15, 16, 18, 19, 26
 HEARTBEATS = (27, 41)
 GTID, ANONYMOUS_GTID, GTID_TAGGED = 33, 34, 42
 XA_PREPARE, PARTIAL_UPDATE, TRANSACTION_PAYLOAD = 38, 39, 40
@@ -40,14 +40,15 @@ ROWS = {
     170: (Operation.UPDATE, 2, True),
     171: (Operation.DELETE, 2, True),
 }
-#: What tells us nothing: variables of statements, notes, lists of earlier GTIDs.
-SILENT = frozenset((3, 5, 13, 14, 27, 28, 29, 35, 36, 37, 41, 160, 161, 163))
+#: What tells us nothing: variables and files of statements, notes, lists of earlier GTIDs.
+SILENT = frozenset((3, 5, 9, 11, 13, 14, 17, 27, 28, 29, 35, 36, 37, 41, 160, 161, 163, 164))
 IGNORABLE = 0x80  # a flag: whoever does not know the event may leave it out
 
 HEADER = struct.Struct("<IBIIIH")
 HEADER_BYTES = HEADER.size
 CHECKSUM = struct.Struct("<I")
 CHECKSUM_BYTES = 4
+_FILE_BYTES = 13
 _QUERY_HEAD = struct.Struct("<IIBHH")
 #: The largest transaction a server compresses into one event.
 _MOST_PAYLOAD_BYTES = 1 << 30
@@ -98,17 +99,17 @@ def is_checksummed(body: bytes) -> bool:
     return algorithm == 1
 
 
-def parse_query(body: bytes, *, is_compressed: bool) -> tuple[str, str]:
-    """Database of the session, and the statement."""
+def parse_query(body: bytes, kind: int) -> tuple[str, str]:
+    """Database of the session, and the statement. ``LOADED`` says of which file before it."""
     if len(body) < _QUERY_HEAD.size:
         corrupt("a statement that is too short")
     _, _, database_bytes, _, status_bytes = _QUERY_HEAD.unpack_from(body)
-    at = _QUERY_HEAD.size + status_bytes
+    at = _QUERY_HEAD.size + status_bytes + (_FILE_BYTES if kind == LOADED else 0)
     statement_at = at + database_bytes + 1
     if statement_at > len(body):
         corrupt("a statement longer than its event")
     statement = body[statement_at:]
-    if is_compressed:
+    if kind == QUERY_COMPRESSED:
         statement = uncompressed(statement)
     return _text(body[at : at + database_bytes]), _text(statement)
 
