@@ -15,12 +15,16 @@ from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
 from upwell.following import LogPolicy
 from upwell.models import Models
+from upwell.project.settings import MysqlSource as MysqlSetting
 from upwell.project.settings import PostgresSource as PostgresSetting
+from upwell.project.settings import Source as Setting
 from upwell.project.values import Project
 from upwell.publishing import check_months
 from upwell.serve.web.metrics import check_metrics
+from upwell.sources.mysql.source import MySQLSource
+from upwell.sources.mysql.tables import sql_name as mysql_name
 from upwell.sources.postgres.source import PostgresSource, slot_name
-from upwell.sources.postgres.tables import sql_name
+from upwell.sources.postgres.tables import sql_name as postgres_name
 from upwell.transform.plan import Plan, plan_models
 
 
@@ -29,7 +33,7 @@ class SourceSetting:
     """A configured source: what it is called, how to reach it, and its tables by SQL name."""
 
     name: str
-    open: Callable[[str | None], Source]  # given the cluster's identity known so far
+    open: Callable[[str | None], Source]  # given the server's identity known so far
     tables: frozenset[str]
     budget: Budget = field(default_factory=Budget)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
@@ -42,7 +46,7 @@ def source_settings(project: Project) -> list[SourceSetting]:
         SourceSetting(
             name,
             partial(_open_source, project, name),
-            frozenset(sql_name(name, table) for table in setting.tables),
+            frozenset(_sql_name(name, setting, table) for table in setting.tables),
             _budget(setting),
             LogPolicy(setting.log.cap_megabytes * 1e6, setting.log.beyond, setting.log.lost),
             _policies(name, setting),
@@ -51,30 +55,42 @@ def source_settings(project: Project) -> list[SourceSetting]:
     ]
 
 
-def _budget(setting: PostgresSetting) -> Budget:
+def _sql_name(source: str, setting: Setting, table: str) -> str:
+    match setting:
+        case PostgresSetting():
+            return postgres_name(source, table)
+        case MysqlSetting():
+            return mysql_name(source, table, setting.home)
+
+
+def _budget(setting: Setting) -> Budget:
     megabytes = setting.copy.megabytes_per_second
     return Budget(setting.copy.connections, None if megabytes is None else megabytes * 1_000_000)
 
 
-def _policies(source: str, setting: PostgresSetting) -> dict[str, OnChange]:
+def _policies(source: str, setting: Setting) -> dict[str, OnChange]:
     changes = setting.layout_changes
     return {
-        sql_name(source, table): changes.tables.get(table, changes.policy)
+        _sql_name(source, setting, table): changes.tables.get(table, changes.policy)
         for table in setting.tables
     }
 
 
-def _open_source(project: Project, name: str, identity: str | None) -> PostgresSource:
+def _open_source(project: Project, name: str, identity: str | None) -> Source:
     setting = project.settings.sources[name]
-    return PostgresSource(
-        name,
-        setting.url,
-        setting.tables,
-        slot=slot_name(project.settings.name, name),
-        expected_system_id=identity,
-        # Who opens a source to follow it holds the project's lake, and nobody else does.
-        is_sole_follower=project.settings.lake is not None,
-    )
+    match setting:
+        case PostgresSetting():
+            return PostgresSource(
+                name,
+                setting.url,
+                setting.tables,
+                slot=slot_name(project.settings.name, name),
+                expected_system_id=identity,
+                # Who opens a source to follow it holds the project's lake, and nobody else does.
+                is_sole_follower=project.settings.lake is not None,
+            )
+        case MysqlSetting():
+            return MySQLSource(name, setting.url, setting.tables, expected_identity=identity)
 
 
 def source_layouts(project: Project) -> dict[str, TableSchema]:

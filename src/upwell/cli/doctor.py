@@ -16,11 +16,15 @@ from upwell.cli.output import answer, console
 from upwell.core.errors import UsageError
 from upwell.project.draft.names import one_line
 from upwell.project.read import SETTINGS_FILE
-from upwell.sources.postgres.checkup import Checkup, check_up
+from upwell.project.settings import MysqlSource, PostgresSource, Source
+from upwell.sources.checkup import Checkup
+from upwell.sources.mysql import checkup as mysql
+from upwell.sources.postgres import checkup as postgres
 from upwell.sources.postgres.source import slot_name
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}
 _MANY = 30
+_MYSQL_SCHEMES = ("mysql://", "mariadb://")
 
 
 def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_json: bool) -> None:
@@ -28,10 +32,7 @@ def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_js
 
     Exit code 1 where one of them cannot be followed; warnings alone are no reason.
     """
-    if url is not None:
-        found = {"": check_up(url, tables, slot=None)}
-    else:
-        found = _of_project(folder, tables)
+    found = _of_project(folder, tables) if url is None else {"": _of_url(url, tables)}
     data = {
         "fit": all(checkup.is_fit for checkup in found.values()),
         "sources": [_plain(name, checkup) for name, checkup in found.items()],
@@ -45,15 +46,27 @@ def _of_project(folder: Path, tables: Sequence[str] | None) -> dict[str, Checkup
             "no_database_named",
             "no database is named, and there is no project here whose source could be meant",
             where=str(folder),
-            next_step="upwell doctor postgresql://user:password@host:5432/database",
+            next_step="upwell doctor postgresql://user:password@host:5432/database, or mysql://…",
         )
     project = project_in(folder)
     return {
-        name: check_up(
-            source.url, tables or source.tables, slot=slot_name(project.settings.name, name)
-        )
+        name: _of_source(source, tables or source.tables, slot_name(project.settings.name, name))
         for name, source in project.settings.sources.items()
     }
+
+
+def _of_url(url: str, tables: Sequence[str] | None) -> Checkup:
+    if url.startswith(_MYSQL_SCHEMES):
+        return mysql.check_up(url, tables)
+    return postgres.check_up(url, tables, slot=None)
+
+
+def _of_source(source: Source, tables: Sequence[str], slot: str) -> Checkup:
+    match source:
+        case PostgresSource():
+            return postgres.check_up(source.url, tables, slot=slot)
+        case MysqlSource():
+            return mysql.check_up(source.url, tables)
 
 
 def _plain(name: str, checkup: Checkup) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from upwell.project.document import Document, parse
 from upwell.project.files import list_files, read_text
 from upwell.project.model_file import parse_model
 from upwell.project.problems import ProjectErrors, gathering, nearest, problem, shown
-from upwell.project.settings import Settings, Source
+from upwell.project.settings import MysqlSource, PostgresSource, Settings, Source
 from upwell.project.url import VariableError, resolve
 from upwell.project.values import Dashboard, MetricsFile, Model, Project, RequirementsFile
 
@@ -30,6 +30,11 @@ SETTINGS_FILE = "upwell.yaml"
 
 _READ_FOLDERS = ("models", "metrics", "dashboards", "requirements")
 _LATER_FOLDERS = ("contracts", "recommenders", "syncs", "access", "tests")
+#: Kind of source → what it is called, and how its URLs begin.
+_KINDS: Mapping[type[Source], tuple[str, tuple[str, ...]]] = {
+    PostgresSource: ("PostgreSQL", ("postgresql", "postgres")),
+    MysqlSource: ("MySQL", ("mysql", "mariadb")),
+}
 
 T = TypeVar("T")
 
@@ -201,12 +206,13 @@ def _resolved_url(source: Source, where: str, environment: Mapping[str, str]) ->
             what = f"the environment variable {error.name} is not set"
             step = f"set it (export {error.name}=…), or write ${{{error.name}:-default}}"
         raise problem("project_variable_missing", what, where=where, next_step=step) from None
-    if not url.startswith(("postgresql://", "postgres://")):
+    kind, schemes = _KINDS[type(source)]
+    if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise problem(
             "project_value_wrong",
-            f"a PostgreSQL source cannot be reached at `{shown(url)}`",
+            f"a {kind} source cannot be reached at `{shown(url)}`",
             where=where,
-            next_step="write postgresql://user:password@host:port/database",
+            next_step=f"write {schemes[0]}://user:password@host:port/database",
         )
     return url
 

@@ -66,6 +66,11 @@ def read_catalog(session: Session, server: Server, source: str, names: Sequence[
     return Catalog(tables, unfit)
 
 
+def table_names(session: Session) -> list[str]:
+    """The tables of the URL's database."""
+    return sorted(_text(row[0]) for row in session.rows(_NAMES, [session.address.database]))
+
+
 def read_table(session: Session, server: Server, called: str, name: str) -> CapturedTable:
     """One table. Raises why it cannot be followed."""
     database, relation = split_name(name, session.address.database)
