@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    burden,
     capture,
     lake,
     latency,
@@ -61,6 +62,12 @@ BENCHMARKS = {
         partial(snapshot.measure, rows=100_000, rounds=2),
         minutes=2,
         minutes_quickly=0.5,
+    ),
+    "burden": Benchmark(
+        burden.measure,
+        partial(burden.measure, seconds=5, rounds=1, scale=1),
+        minutes=15,
+        minutes_quickly=1.5,
     ),
     "models": Benchmark(
         models.models,

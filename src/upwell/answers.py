@@ -85,7 +85,7 @@ def answers(
         for name in names:
             if name not in tables.layouts:
                 raise _unknown_table(name, tables.layouts)
-        engine.resync(names)
+        engine.resync(names, anew=bool(question.get("anew")))
         return {"names": list(names)}
 
     def on_gauges(_question: Question) -> Any:

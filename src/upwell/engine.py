@@ -140,6 +140,7 @@ class Engine:
         self._clock = clock
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._to_resync: frozenset[str] = frozenset()
+        self._to_read: frozenset[str] = frozenset()  # of these, not to be compared first
         self.readings: dict[str, Reading] = {}
         self._has_lake = has_lake
         self._on_ready = on_ready
@@ -405,8 +406,12 @@ class Engine:
             following.let_go_of_tables()
             self._renew()
 
-    def resync(self, names: Collection[str]) -> None:
-        """Compare tables with their source and read what differs; callable from any thread."""
+    def resync(self, names: Collection[str], *, anew: bool = False) -> None:
+        """Compare tables with their source and read what differs, or with ``anew`` read all of
+        them; callable from any thread.
+        """
+        if anew:
+            self._to_read = self._to_read | set(names)
         self._to_resync = self._to_resync | set(names)
 
     def _resync_asked(self, following: Following) -> None:
@@ -417,7 +422,8 @@ class Engine:
         states = {name: self._tables.state_of(name) for name in asked}
         known = [state for state in states.values() if state is not None]
         looked = following.source.look(known)
-        self._to_resync = self._to_resync - asked
+        anew = self._to_read & asked
+        self._to_resync, self._to_read = self._to_resync - asked, self._to_read - asked
         for state in known:
             now = looked.tables.get(state.name)
             change = looked.changes.get(state.name)
@@ -425,7 +431,8 @@ class Engine:
                 continue
             still = self._tables.still.get(state.name, "")
             is_alike = change is None or (change.now.schema == state.schema and not change.why)
-            if is_alike and state.state and following.source.has_ordered_keys(state.schema):
+            is_comparable = is_alike and state.state and state.name not in anew
+            if is_comparable and following.source.has_ordered_keys(state.schema):
                 self._tables.compare(now, still)
             else:
                 self._tables.read_anew(now, "it was asked for")

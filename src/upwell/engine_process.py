@@ -74,12 +74,6 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         )
         identity = ledger.read_fact(store.writer, "store") or ""
 
-        def on_ready() -> None:
-            handlers = answers(store, hub, engine, models, tables, identity=identity)
-            server = FeedServer(place.socket, hub, store=identity, handlers=handlers)
-            closing.callback(server.stop)
-            report("ready", version=hub.version)
-
         engine = Engine(
             store,
             hub,
@@ -87,9 +81,12 @@ def run_engine(project: Project, stop: threading.Event) -> None:
             tables,
             models,
             has_lake=writer is not None,
-            on_ready=on_ready,
+            on_ready=lambda: report("ready", version=hub.version),
             report=report,
         )
+        handlers = answers(store, hub, engine, models, tables, identity=identity)
+        server = FeedServer(place.socket, hub, store=identity, handlers=handlers)
+        closing.callback(server.stop)
         hold.listen(engine.fail)
         durability = _durability(project, models, store, writer, engine)
         if durability is None:
@@ -132,8 +129,9 @@ def _durability(
 
 
 def _schema_of(store: HotStore, models: Models, tables: TableStates, name: str) -> TableSchema:
-    if name in models.missing:
-        raise Unavailable("model_not_there_yet", f"{name}: {models.missing[name]}", where=name)
+    awaited = {**models.missing, **tables.ground.awaited}
+    if name in awaited:
+        raise Unavailable("not_there_yet", f"{name} is not there yet: {awaited[name]}", where=name)
     connection = store.reader()
     try:
         return visible_schema(connection, name, models.schemas, tables.layouts)

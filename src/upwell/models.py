@@ -66,7 +66,11 @@ class Models:
         self._report = report
         self._results = read_results(store.writer)
         self._held: Mapping[str, str] = MappingProxyType({})
-        self.missing: Mapping[str, str] = MappingProxyType({})
+        self.missing: Mapping[str, str] = {
+            model.name: "it is not built yet"
+            for model in self._models
+            if model.name not in self._results
+        }
         self.plan = Plan((), ())
         self.refresher = Refresher(store.writer, self.plan)
 
@@ -101,7 +105,7 @@ class Models:
         Raises ProjectError for a model that fails on the data and of which there is no result.
         """
         plan, refused = plan_those_that_hold(self._models, list(ground.layouts.values()))
-        reasons = {name: _reason(error, ground) for name, error in refused.items()}
+        reasons = {name: _reason(error, ground, refused) for name, error in refused.items()}
         built = ledger.built_models(self._store.writer)
         for name in self._results.keys() - {model.name for model in self._models}:
             self._drop(name, make_version)
@@ -207,9 +211,10 @@ def _digest(model: Model) -> str:
     return hashlib.sha256(f"{model.sql}\0{','.join(model.key)}".encode()).hexdigest()
 
 
-def _reason(error: ProjectError, ground: Ground) -> str:
+def _reason(error: ProjectError, ground: Ground, refused: Iterable[str]) -> str:
     if error.code == "unknown_table":
-        for name, why in ground.awaited.items():
+        reasons = {**{name: f"it reads {name}" for name in refused}, **ground.awaited}
+        for name, why in reasons.items():
             if f"reads {name}," in error.what:
                 return why
     return error.what

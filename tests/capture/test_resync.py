@@ -18,8 +18,9 @@ from tests.sources.postgres.conftest import Database
 def live(tmp_path: Path, database_18: Database) -> Live:
     database_18.run(NOTES.format(rows=5_000))
     database_18.run(
-        "create table lines (a uuid, b date, n int, primary key (b, a));"
-        "insert into lines select gen_random_uuid(), date '2026-01-01' + i % 90, i "
+        "create table lines (a uuid, b timestamptz, n int, primary key (b, a));"
+        "insert into lines select gen_random_uuid(), timestamptz '2026-01-01' + i % 90 * interval "
+        "  '1 day', i "
         "  from generate_series(1, 3000) as i;"
         "create table words (word text primary key, n int);"
         "insert into words select 'word ' || i, i from generate_series(1, 700) as i"

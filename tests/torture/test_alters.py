@@ -57,7 +57,7 @@ class Watch:
     looks: int = 0
 
     def stood_still(self) -> float:
-        """The longest time for which the tile did not move since this was asked last, in seconds."""
+        """The longest time, in seconds, for which the tile did not move since this was asked."""
         longest, self.longest_seconds = self.longest_seconds, 0.0
         return longest
 

@@ -31,11 +31,11 @@ from upwell.store.place import StatePlace
 _LOOK_SECONDS = 0.2
 
 
-def resync(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
+def resync(folder: Path, names: Sequence[str], *, anew: bool, as_json: bool) -> None:
     """Have the running engine compare tables with their source; waits until it has."""
     client = EngineClient(StatePlace(project_in(folder).folder).find_socket())
     before = client.ask("readings")["readings"]
-    asked = client.ask("resync", {"names": list(names)})["names"]
+    asked = client.ask("resync", {"names": list(names), "anew": anew})["names"]
     while True:
         found = client.ask("readings")
         if not set(asked) & set(found["waiting"]):

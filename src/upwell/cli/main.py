@@ -176,11 +176,18 @@ def verify(project: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command()
-def resync(tables: Names = None, project: Folder = HERE, as_json: Json = False) -> None:
+def resync(
+    tables: Names = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Read all rows, without comparing first.")
+    ] = False,
+    project: Folder = HERE,
+    as_json: Json = False,
+) -> None:
     """Compare tables with their source by ranges of keys, and read what differs."""
     from upwell.cli import keeping
 
-    keeping.resync(project, tables or [], as_json=as_json)
+    keeping.resync(project, tables or [], anew=anew, as_json=as_json)
 
 
 @app.command()

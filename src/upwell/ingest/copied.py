@@ -194,7 +194,7 @@ class CopiedTables:
 
     def _untouched(self, schema: TableSchema) -> str:
         touched = quote_table(_touched_name(schema))
-        if not self._connection.execute(f"FROM {touched} LIMIT 1").fetchall():
+        if not self._connection.execute(f"SELECT 1 FROM {touched} LIMIT 1").fetchall():
             return ""
         return f"ANTI JOIN {touched} USING ({quoted_list(schema.key)})"
 

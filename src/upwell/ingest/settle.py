@@ -72,7 +72,7 @@ def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Mome
         )
     table, names = quote_table(schema.name), quoted_list(schema.column_names)
     read = copied_rows(schema)
-    if not connection.execute(f"FROM {table} LIMIT 1").fetchall():
+    if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall():
         differing = _log(connection, schema, moment, f"SELECT {names}, 1 AS {WEIGHT} FROM ({read})")
         connection.execute(f"INSERT INTO {table} ({names}) {read}")
     else:
