@@ -21,6 +21,7 @@ from benchmarks import (
     latency,
     model_peers,
     models,
+    mysql,
     rebuild,
     snapshot,
     soak,
@@ -49,6 +50,12 @@ BENCHMARKS = {
         partial(capture.measure, rows=50_000, sizes=(1000, 1), rounds=1),
         minutes=35,
         minutes_quickly=1.5,
+    ),
+    "mysql": Benchmark(
+        mysql.measure,
+        partial(mysql.measure, rows=50_000, sizes=(1000, 1), rounds=1),
+        minutes=20,
+        minutes_quickly=1,
     ),
     "snapshot": Benchmark(
         snapshot.measure,

@@ -1,4 +1,4 @@
-"""Servers that tests share: PostgreSQL in each version, and S3, once for the whole session."""
+"""Servers that tests share, once for the whole session: PostgreSQL in each version, MariaDB, S3."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import mariadb as mariadb_server
 from tests.store.lake import seaweed as s3
 from tests.torture_report import Report
 from upwell.core.errors import EnvironmentFault
@@ -63,6 +64,21 @@ def postgres_server(request: pytest.FixtureRequest) -> Server:
     """Each test that asks for this runs on both servers."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[mariadb_server.Server]:
+    """Debian's MariaDB, where it is installed. Each test makes its own database in it."""
+    if not mariadb_server.program("mariadbd") or not mariadb_server.program("mariadb-install-db"):
+        reason = "MariaDB is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with (
+        tempfile.TemporaryDirectory(prefix="upwell-test-") as name,
+        mariadb_server.Server(Path(name)) as server,
+    ):
+        yield server
 
 
 @pytest.fixture(scope="session")

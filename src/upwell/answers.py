@@ -22,7 +22,6 @@ from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import change_logs, log_name
 from upwell.models import Models
-from upwell.sources.postgres.checksum import checksum_sql
 from upwell.store import freshness, ledger
 from upwell.store.hot import HotStore
 from upwell.table_states import TableStates
@@ -64,8 +63,12 @@ def answers(
         positions = {each.name: each.position for each in engine.followings}
         still = tables.still
         layouts = {name: each for name, each in tables.layouts.items() if name not in still}
+        found: dict[str, list[str]] = {}
         with store.view() as connection:
-            return {"positions": positions, "tables": checksums(connection, layouts)}
+            for each in engine.followings:
+                mine = {name: layouts[name] for name in tables.names(each.name) & layouts.keys()}
+                found |= checksums(connection, mine, each.source.checksum_sql)
+        return {"positions": positions, "tables": found}
 
     def on_logs(_question: Question) -> Any:
         with store.view() as connection:
@@ -285,9 +288,13 @@ def _check_models(plan: Plan, names: Sequence[str]) -> None:
 
 
 def checksums(
-    connection: duckdb.DuckDBPyConnection, layouts: Mapping[str, TableSchema]
+    connection: duckdb.DuckDBPyConnection,
+    layouts: Mapping[str, TableSchema],
+    checksum_sql: Callable[[TableSchema, str], str],
 ) -> dict[str, list[str]]:
-    """Rows and row checksum of every current table; as text, since JSON's numbers end at 2^53."""
+    """Rows and row checksum of current tables of one source, whose query for them is
+    ``checksum_sql``; as text, since JSON's numbers end at 2^53.
+    """
     found = {}
     for name, schema in layouts.items():
         row = connection.execute(checksum_sql(schema, quote_table(name))).fetchone()

@@ -17,7 +17,9 @@ from upwell.core.schema import TableSchema
 from upwell.following import LogPolicy
 from upwell.models import Models
 from upwell.project.read import SETTINGS_FILE, read_settings
+from upwell.project.settings import MysqlSource as MysqlSetting
 from upwell.project.settings import PostgresSource as PostgresSetting
+from upwell.project.settings import Source as Setting
 from upwell.project.values import Project
 from upwell.publishing import check_months
 from upwell.security.predicate import parse_predicate
@@ -25,8 +27,10 @@ from upwell.security.rule import Rule
 from upwell.security.screen import Screen
 from upwell.security.source import ScreenedSource
 from upwell.serve.web.metrics import check_metrics
+from upwell.sources.mysql.source import MySQLSource
+from upwell.sources.mysql.tables import sql_name as mysql_name
 from upwell.sources.postgres.source import PostgresSource, slot_name
-from upwell.sources.postgres.tables import sql_name
+from upwell.sources.postgres.tables import sql_name as postgres_name
 from upwell.transform.plan import Plan, plan_models
 
 
@@ -38,7 +42,7 @@ class SourceSetting:
     """
 
     name: str
-    open: Callable[[str | None], Source]  # given the cluster's identity known so far
+    open: Callable[[str | None], Source]  # given the server's identity known so far
     tables: frozenset[str]
     budget: Budget = field(default_factory=Budget)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
@@ -51,7 +55,7 @@ def source_settings(project: Project) -> list[SourceSetting]:
     settings = []
     for name, setting in project.settings.sources.items():
         screen = _screen(project, name)
-        tables = frozenset(sql_name(name, table) for table in setting.tables)
+        tables = frozenset(_sql_name(name, setting, table) for table in setting.tables)
         settings.append(
             SourceSetting(
                 name,
@@ -66,33 +70,48 @@ def source_settings(project: Project) -> list[SourceSetting]:
     return settings
 
 
-def _budget(setting: PostgresSetting) -> Budget:
+def _sql_name(source: str, setting: Setting, table: str) -> str:
+    match setting:
+        case PostgresSetting():
+            return postgres_name(source, table)
+        case MysqlSetting():
+            return mysql_name(source, table, setting.home)
+
+
+def _budget(setting: Setting) -> Budget:
     megabytes = setting.copy.megabytes_per_second
     return Budget(setting.copy.connections, None if megabytes is None else megabytes * 1_000_000)
 
 
-def _policies(source: str, setting: PostgresSetting) -> dict[str, OnChange]:
+def _policies(source: str, setting: Setting) -> dict[str, OnChange]:
     changes = setting.layout_changes
     return {
-        sql_name(source, table): changes.tables.get(table, changes.policy)
+        _sql_name(source, setting, table): changes.tables.get(table, changes.policy)
         for table in setting.tables
     }
 
 
 def _open_source(project: Project, name: str, screen: Screen, identity: str | None) -> Source:
     """Behind a screen also where nothing is left out now: something may have been before."""
+    return ScreenedSource(_bare_source(project, name, identity), screen)
+
+
+def _bare_source(project: Project, name: str, identity: str | None) -> Source:
     setting = project.settings.sources[name]
-    source = PostgresSource(
-        name,
-        setting.url,
-        setting.tables,
-        slot=slot_name(project.settings.name, name),
-        expected_system_id=identity,
-        # Who opens a source to follow it holds the project's lake, and nobody else does.
-        is_sole_follower=project.settings.lake is not None,
-        renewed_url=partial(_url_by_now, project, name),
-    )
-    return ScreenedSource(source, screen)
+    match setting:
+        case PostgresSetting():
+            return PostgresSource(
+                name,
+                setting.url,
+                setting.tables,
+                slot=slot_name(project.settings.name, name),
+                expected_system_id=identity,
+                # Who opens a source to follow it holds the project's lake, and nobody else does.
+                is_sole_follower=project.settings.lake is not None,
+                renewed_url=partial(_url_by_now, project, name),
+            )
+        case MysqlSetting():
+            return MySQLSource(name, setting.url, setting.tables, expected_identity=identity)
 
 
 def _url_by_now(project: Project, name: str) -> str:
@@ -103,15 +122,16 @@ def _url_by_now(project: Project, name: str) -> str:
 
 def _screen(project: Project, name: str) -> Screen:
     """What lets through of a source's tables what may be stored."""
+    setting = project.settings.sources[name]
     rules = {
-        sql_name(name, table): Rule(
+        _sql_name(name, setting, table): Rule(
             drop=rule.drop,
             keep=rule.keep,
             hash=rule.hash,
             rows=parse_predicate(rule.rows) if rule.rows else None,
             where=f"{SETTINGS_FILE}: sources.{name}.privacy.{table}",
         )
-        for table, rule in project.settings.sources[name].privacy.items()
+        for table, rule in setting.privacy.items()
     }
     return Screen(rules, project.settings.privacy_key)
 

@@ -189,7 +189,7 @@ class Live:
             with self.store.view() as connection:
                 try:
                     layouts = {name: self.states.layouts[name] for name in wanted}
-                    found = checksums(connection, layouts)
+                    found = checksums(connection, layouts, self.source.checksum_sql)
                 except Exception:  # noqa: BLE001 - a table may just take its place
                     return False
             return found == {name: [str(each) for each in both] for name, both in wanted.items()}

@@ -1,21 +1,26 @@
-"""What every source promises, held against the scripted one, PostgreSQL, and one screened."""
+"""What every source promises, held against the scripted one, databases, and one screened."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
 
+from tests.sources.mysql.shop import Mariadb
 from upwell.core.errors import LayoutChangedError
 from upwell.core.position import Position
 from upwell.core.protocols import (
+    Checksum,
     CopiedRows,
     Copy,
+    KeyRange,
     LayoutChange,
     Operation,
     Source,
@@ -25,7 +30,6 @@ from upwell.core.protocols import (
     TableChanges,
 )
 from upwell.core.schema import Column, TableSchema
-from upwell.demo.server import Server
 from upwell.security.predicate import parse_predicate
 from upwell.security.rule import Rule
 from upwell.security.screen import Screen
@@ -43,6 +47,14 @@ class Shop(Protocol):
 
     def sell(self, *ids: int) -> None:
         """One transaction that writes these orders."""
+        ...
+
+
+class Database(Shop, Protocol):
+    """One whose tables do not stay as they began, unlike those of a script."""
+
+    def add_column(self) -> None:
+        """A column whose value is 7 in all rows there are."""
         ...
 
 
@@ -73,7 +85,6 @@ class Postgres:
         self._connection.execute(f"insert into orders (id) values {values}".encode())
 
     def add_column(self) -> None:
-        """A column whose value is 7 in all rows there are."""
         self._connection.execute("alter table orders add kind int default 7")
 
     def close(self) -> None:
@@ -97,17 +108,29 @@ def orders(*ids: int) -> pa.Table:
     return pa.table({"id": pa.array(ids, pa.int32())})
 
 
-@pytest.fixture
-def postgres_shop(postgres: Server) -> Iterator[Postgres]:
-    """For what a script's tables do not do: they stay as they began."""
-    made = Postgres(postgres.url)
-    yield made
-    made.close()
+DATABASES = [
+    pytest.param("postgres", marks=pytest.mark.postgres),
+    pytest.param("mariadb", marks=pytest.mark.mariadb),
+]
 
 
-@pytest.fixture(
-    params=["scripted", "screened", pytest.param("postgres", marks=pytest.mark.postgres)]
-)
+@contextlib.contextmanager
+def opened(request: pytest.FixtureRequest) -> Iterator[Database]:
+    server = request.getfixturevalue(request.param)
+    made = Postgres(server.url) if request.param == "postgres" else Mariadb(server)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    with opened(request) as made:
+        yield made
+
+
+@pytest.fixture(params=["scripted", "screened", *DATABASES])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     if request.param == "scripted":
         yield Scripted()
@@ -118,7 +141,8 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
         screened.source = ScreenedSource(screened.source, Screen({ORDERS.name: rule}, ""))
         yield screened
         return
-    yield request.getfixturevalue("postgres_shop")
+    with opened(request) as made:
+        yield made
 
 
 def tables_of(shop: Shop) -> list[SourceTable]:
@@ -225,11 +249,10 @@ def test_parts_and_stream_make_the_table_where_the_streams_rows_win(shop: Shop, 
     stream.close()
 
 
-@pytest.mark.postgres
 def test_what_the_stream_gave_before_a_plan_shows_in_every_reading_after_it(
-    postgres_shop: Postgres,
+    database: Database,
 ) -> None:
-    shop = postgres_shop
+    shop = database
     position, (table,) = begin(shop)
     stream = shop.source.stream(position, [table])
     shop.sell(*range(1, 500))
@@ -249,9 +272,8 @@ def test_rows_are_read_by_their_keys_as_far_as_they_are_there(shop: Shop, copy: 
     assert rows_of(copy.read_rows(table, orders(77))) == []
 
 
-@pytest.mark.postgres
-def test_a_copy_of_a_table_that_changed_ends(postgres_shop: Postgres) -> None:
-    shop, copy = postgres_shop, postgres_shop.source.copy()
+def test_a_copy_of_a_table_that_changed_ends(database: Database) -> None:
+    shop, copy = database, database.source.copy()
     (table,) = tables_of(shop)
     parts = copy.plan(table, 1 << 20).parts
     shop.add_column()
@@ -268,9 +290,8 @@ def test_a_copy_of_a_table_that_changed_ends(postgres_shop: Postgres) -> None:
     copy.close()
 
 
-@pytest.mark.postgres
-def test_what_has_become_of_a_table_comes_first_in_its_stream(postgres_shop: Postgres) -> None:
-    shop = postgres_shop
+def test_what_has_become_of_a_table_comes_first_in_its_stream(database: Database) -> None:
+    shop = database
     position, tables = begin(shop)
     shop.add_column()
     stream = shop.source.stream(position, tables)
@@ -340,4 +361,62 @@ def test_time_goes_on_while_nothing_happens(shop: Shop) -> None:
             assert not batch.changes
             times.append(batch.complete_through_us)
     assert times == sorted(set(times))
+    stream.close()
+
+
+# ── comparing ────────────────────────────────────────────────────────────────────────────────────
+
+
+def stored(shop: Shop, ids: pa.Table) -> Checksum:
+    """The checksum of rows as the hot store computes it."""
+    with duckdb.connect() as store:
+        store.register("kept", ids)
+        found = store.execute(shop.source.checksum_sql(ORDERS, "kept")).fetchone()
+    assert found is not None
+    return Checksum(int(found[0]), int(found[1]))
+
+
+def test_only_a_range_of_keys_that_differs_is_read(database: Database) -> None:
+    shop, copy = database, database.source.copy()
+    position, (table,) = begin(shop)
+    shop.sell(1, 2, 3, 10, 11)
+    assert shop.source.has_ordered_keys(table.schema)
+    for begin_at, end_at, ids in (
+        (None, ("2",), (0, 1)),
+        (("2",), ("11",), (2, 3, 10)),
+        (("11",), None, (11,)),
+        (None, None, (0, 1, 2, 3, 10, 11)),
+    ):
+        keys = KeyRange(begin_at, end_at)
+        same = copy.compare(table, keys, stored(shop, orders(*ids)))
+        assert not isinstance(same, CopiedRows)
+        assert same >= position
+        other = copy.compare(table, keys, stored(shop, orders(*ids, 77)))
+        assert isinstance(other, CopiedRows)
+        assert rows_of(other) == list(ids)
+        assert other.position >= position
+    shop.add_column()
+    with pytest.raises(LayoutChangedError):
+        copy.compare(table, KeyRange(None, None), Checksum(0, 0))
+    copy.close()
+
+
+def test_a_stream_tells_what_following_costs(database: Database) -> None:
+    stream = database.source.stream(*begin(database))
+    deadline = time.monotonic() + 20
+    while (burden := stream.burden) is None:
+        assert time.monotonic() < deadline
+        stream.poll(0.2)
+    assert burden.connections >= 1
+    assert burden.retained_bytes >= 0
+    stream.close()
+
+
+def test_a_source_that_was_released_can_be_begun_again(shop: Shop) -> None:
+    stream = shop.source.stream(*begin(shop))
+    stream.close()
+    shop.source.release()
+    stream = shop.source.stream(*begin(shop))
+    shop.sell(5)
+    assert ids_of(gather(stream, 1)) == Counter([5])
     stream.close()

@@ -18,14 +18,18 @@ from upwell.core.errors import UsageError
 from upwell.project.draft.names import one_line
 from upwell.project.read import SETTINGS_FILE
 from upwell.project.references import is_open_to_all
+from upwell.project.settings import MysqlSource, PostgresSource, Source
 from upwell.project.values import Project
-from upwell.sources.postgres.checkup import Check, Checkup, check_up
+from upwell.sources.checkup import Check, Checkup
+from upwell.sources.mysql import checkup as mysql
+from upwell.sources.postgres import checkup as postgres
 from upwell.sources.postgres.role_script import role_script
 from upwell.sources.postgres.session import database_of
 from upwell.sources.postgres.source import slot_name
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}
 _MANY = 30
+_MYSQL_SCHEMES = ("mysql://", "mariadb://")
 
 
 def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_json: bool) -> None:
@@ -35,7 +39,7 @@ def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_js
     """
     secrets: list[Check] = []
     if url is not None:
-        found = {"": check_up(given_url(url), tables, slot=None)}
+        found = {"": _of_url(given_url(url), tables)}
     else:
         project = _project(folder)
         secrets = list(_of_secrets(project))
@@ -49,7 +53,7 @@ def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_js
 
 
 def role_scripts(folder: Path, role: str, *, as_json: bool) -> None:
-    """Print, for each source of the project in ``folder``, the SQL that makes ``role`` for it.
+    """Print, for each PostgreSQL of the project in ``folder``, the SQL that makes ``role`` for it.
 
     Asks no database: the role in the URL may not be there yet.
     """
@@ -65,6 +69,7 @@ def role_scripts(folder: Path, role: str, *, as_json: bool) -> None:
             ),
         }
         for name, source in project.settings.sources.items()
+        if isinstance(source, PostgresSource)
     ]
     data = {"role": role, "scripts": scripts}
     answer(data, as_json=as_json, show=lambda _: print(*(each["sql"] for each in scripts), end=""))
@@ -76,16 +81,14 @@ def _project(folder: Path) -> Project:
             "no_database_named",
             "no database is named, and there is no project here whose source could be meant",
             where=str(folder),
-            next_step="upwell doctor postgresql://user:password@host:5432/database",
+            next_step="upwell doctor postgresql://user:password@host:5432/database, or mysql://…",
         )
     return project_in(folder)
 
 
 def _of_sources(project: Project, tables: Sequence[str] | None) -> dict[str, Checkup]:
     return {
-        name: check_up(
-            source.url, tables or source.tables, slot=slot_name(project.settings.name, name)
-        )
+        name: _of_source(source, tables or source.tables, slot_name(project.settings.name, name))
         for name, source in project.settings.sources.items()
     }
 
@@ -101,6 +104,20 @@ def _of_secrets(project: Project) -> Iterator[Check]:
             said = f"everybody on this machine may read or change the secret in {path}"
             step = f"chmod 600 {shlex.quote(str(path))}"
             yield Check("secret_open_to_all", "warning", str(path), said, step)
+
+
+def _of_url(url: str, tables: Sequence[str] | None) -> Checkup:
+    if url.startswith(_MYSQL_SCHEMES):
+        return mysql.check_up(url, tables)
+    return postgres.check_up(url, tables, slot=None)
+
+
+def _of_source(source: Source, tables: Sequence[str], slot: str) -> Checkup:
+    match source:
+        case PostgresSource():
+            return postgres.check_up(source.url, tables, slot=slot)
+        case MysqlSource():
+            return mysql.check_up(source.url, tables)
 
 
 def _plain(name: str, checkup: Checkup) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from upwell.project.problems import choices
 from upwell.project.read import SETTINGS_FILE, read_project
 from upwell.project.survey import Survey
 from upwell.project.url import redact_url
-from upwell.sources.postgres.checkup import Check, check_up
+from upwell.sources.checkup import Check
+from upwell.sources.postgres.checkup import check_up
 from upwell.sources.postgres.source import slot_name
 from upwell.sources.postgres.survey import survey_database
 
@@ -81,6 +82,14 @@ def init(folder: Path, options: Options, *, as_json: bool) -> None:
 def _require_url(given: str) -> None:
     if not given.strip() or given.startswith(_SCHEMES):
         return  # of an empty one, the source says more
+    if given.startswith(("mysql://", "mariadb://")):
+        raise UsageError(
+            "from_mysql",
+            "drafting a project from MySQL or MariaDB is not possible yet, only from PostgreSQL",
+            where=redact_url(given),
+            next_step="`upwell doctor` with the same URL lists the tables that can be followed; "
+            "write upwell.yaml with them as docs/howto/mysql.md shows",
+        )
     if Path(given).expanduser().exists():
         raise UsageError(
             "from_folder",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import zoneinfo
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from upwell.core.errors import ProjectError
 from upwell.project.check_dashboards import check_dashboards
@@ -19,7 +19,7 @@ from upwell.project.check_privacy import check_privacy
 from upwell.project.check_requirements import check_requirements
 from upwell.project.declared import Declarations, Declared
 from upwell.project.problems import problem, shown, unknown_name
-from upwell.project.settings import Settings
+from upwell.project.settings import Settings, Source
 from upwell.project.values import RatioMetric, SemanticModel, SimpleMetric
 
 #: Schemas and databases that SQL already knows by these names, and our own.
@@ -53,7 +53,7 @@ def check_settings(declared: Declarations) -> Iterator[ProjectError]:
                 where=settings.where("sources", name),
                 next_step="take another name, such as the name of the application",
             )
-        yield from _check_tables(name, source.tables, settings)
+        yield from _check_tables(name, source, settings)
         for table in source.layout_changes.tables:
             if table not in source.tables:
                 where = settings.where("sources", name, "layout_changes", "tables", table)
@@ -149,14 +149,14 @@ def _fault_of_address(address: str) -> str | None:
 
 
 def _check_tables(
-    source: str, tables: Sequence[str], settings: Declared[Settings]
+    name: str, source: Source, settings: Declared[Settings]
 ) -> Iterator[ProjectError]:
     """No two tables may come to the same name in SQL; log and history need theirs too."""
     taken: dict[str, str] = {}
-    for index, table in enumerate(tables):
-        relation = _relation(table)
+    for index, table in enumerate(source.tables):
+        relation = _relation(table, source.home)
         derived = [relation, f"{relation}__log", f"{relation}__history"]
-        first = next((taken[name] for name in derived if name in taken), None)
+        first = next((taken[each] for each in derived if each in taken), None)
         if first is not None:
             what = f"table `{shown(table)}` is listed twice"
             if first != table:
@@ -167,18 +167,18 @@ def _check_tables(
             yield problem(
                 "project_name_taken",
                 what,
-                where=settings.where("sources", source, "tables", index),
+                where=settings.where("sources", name, "tables", index),
                 next_step="remove one of the two",
             )
         else:
             taken.update(dict.fromkeys(derived, table))
 
 
-def _relation(table: str) -> str:
-    """The table's name in SQL, folded as SQL compares names."""
+def _relation(table: str, home: str) -> str:
+    """The table's name in SQL, folded as SQL compares names. ``home``: see ``settings``."""
     schema, dot, name = table.partition(".")
-    in_public = not dot or schema == "public"
-    return ((name or schema) if in_public else f"{schema}__{name}").casefold()
+    is_at_home = not dot or schema == home
+    return ((name or schema) if is_at_home else f"{schema}__{name}").casefold()
 
 
 def _check_time_dimension(item: Declared[SemanticModel]) -> Iterator[ProjectError]:
@@ -209,7 +209,7 @@ def check_lake(declared: Declarations) -> Iterator[ProjectError]:
         return
     settings = declared.settings
     captured = [
-        f"{source}.{_relation(table)}"
+        f"{source}.{_relation(table, setting.home)}"
         for source, setting in settings.value.sources.items()
         for table in setting.tables
     ]

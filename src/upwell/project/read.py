@@ -23,7 +23,7 @@ from upwell.project.files import list_files, read_text
 from upwell.project.model_file import parse_model
 from upwell.project.problems import Code, ProjectErrors, gathering, nearest, problem
 from upwell.project.references import UnresolvedError, resolve, without_references
-from upwell.project.settings import Settings
+from upwell.project.settings import MysqlSource, PostgresSource, Settings, Source
 from upwell.project.url import holds_password
 from upwell.project.value import Value, references_of
 from upwell.project.values import Dashboard, MetricsFile, Model, Project, RequirementsFile
@@ -32,6 +32,11 @@ SETTINGS_FILE = "upwell.yaml"
 
 _READ_FOLDERS = ("models", "metrics", "dashboards", "requirements")
 _LATER_FOLDERS = ("contracts", "recommenders", "syncs", "access", "tests")
+#: Kind of source → what it is called, and how its URLs begin.
+_KINDS: Mapping[type[Source], tuple[str, tuple[str, ...]]] = {
+    PostgresSource: ("PostgreSQL", ("postgresql", "postgres")),
+    MysqlSource: ("MySQL", ("mysql", "mariadb")),
+}
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Value)
@@ -147,7 +152,7 @@ class _Reader:
         for name, source in settings.value.sources.items():
             with gathering(resolving.problems):
                 sources[name] = resolving.filled(source, "sources", name)
-                _require_database(sources[name].url, settings.where("sources", name, "url"))
+                _require_database(sources[name], settings.where("sources", name, "url"))
         lake, value = settings.value.lake, settings.value
         with gathering(resolving.problems):
             lake = lake and resolving.filled(lake, "lake")
@@ -252,14 +257,15 @@ class _Resolving:
         return resolved.text
 
 
-def _require_database(url: str, where: str) -> None:
+def _require_database(source: Source, where: str) -> None:
     """Says nothing of what is there instead: it may be a password alone."""
-    if not url.startswith(("postgresql://", "postgres://")):
+    kind, schemes = _KINDS[type(source)]
+    if not source.url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise problem(
             "project_value_wrong",
-            "the URL is not that of a PostgreSQL database",
+            f"the URL is not that of a {kind} database",
             where=where,
-            next_step="write postgresql://user:password@host:port/database",
+            next_step=f"write {schemes[0]}://user:password@host:port/database",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Meta
@@ -131,6 +132,22 @@ class Privacy(Value, frozen=True, kw_only=True):
     ] = ""
 
 
+_Copy = Annotated[
+    CopyLoad, Meta(description="How hard the source may be read while tables are copied.")
+]
+_Changes = Annotated[
+    LayoutChanges, Meta(description="What happens where a table's layout changes.")
+]
+_Log = Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")]
+_Privacy = Annotated[
+    dict[Text, Privacy],
+    Meta(
+        description="What is left out of tables, by the name that `tables` gives them, before "
+        "anything of them is stored."
+    ),
+]
+
+
 class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field="type"):
     """A PostgreSQL database, followed by logical replication."""
 
@@ -160,22 +177,15 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
             min_length=1,
         ),
     ]
-    copy: Annotated[
-        CopyLoad, Meta(description="How hard the source may be read while tables are copied.")
-    ] = CopyLoad()
-    layout_changes: Annotated[
-        LayoutChanges, Meta(description="What happens where a table's layout changes.")
-    ] = LayoutChanges()
-    log: Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")] = (
-        KeptLog()
-    )
-    privacy: Annotated[
-        dict[Text, Privacy],
-        Meta(
-            description="What is left out of tables, by the name that `tables` gives them, before "
-            "anything of them is stored."
-        ),
-    ] = msgspec.field(default_factory=dict)
+    copy: _Copy = CopyLoad()
+    layout_changes: _Changes = LayoutChanges()
+    log: _Log = KeptLog()
+    privacy: _Privacy = msgspec.field(default_factory=dict)
+
+    @property
+    def home(self) -> str:
+        """The schema whose tables are named without it."""
+        return "public"
 
     def __repr__(self) -> str:
         return f"PostgresSource(url={redact_url(self.url)!r}, tables={self.tables!r})"
@@ -184,7 +194,55 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
         return [("url", redact_url(self.url)), ("tables", self.tables)]
 
 
-Source = PostgresSource  # a union as kinds of source are added
+class MysqlSource(Value, frozen=True, kw_only=True, tag="mysql", tag_field="type"):
+    """A MySQL or MariaDB database, followed by its binary log; needs the extra `mysql`."""
+
+    url: Annotated[
+        Reference,
+        Meta(
+            description="`mysql://user:password@host:port/database`, best as `${SHOP_URL}` or "
+            "`file:/run/secrets/shop_url`; behind `?` the options `ssl-mode`, `ssl-ca`, "
+            "`ssl-cert`, `ssl-key`, `socket`, `connect-timeout`.",
+            min_length=1,
+            extra={"expected": "some text"},
+        ),
+    ]
+    tables: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Meta(
+                    pattern=r"^[^.\x00-\x1f]{1,64}(\.[^.\x00-\x1f]{1,64})?$",
+                    extra={"expected": "a table's name, with its database unless the URL names it"},
+                ),
+            ],
+            ...,
+        ],
+        Meta(
+            description="Tables to capture. `orders` is of the URL's database, and "
+            "`<source>.orders` in SQL; `sales.orders` of another one is `<source>.sales__orders`.",
+            min_length=1,
+        ),
+    ]
+    copy: _Copy = CopyLoad()
+    layout_changes: _Changes = LayoutChanges()
+    log: _Log = KeptLog()
+    privacy: _Privacy = msgspec.field(default_factory=dict)
+
+    @property
+    def home(self) -> str:
+        """The database whose tables are named without it."""
+        behind_scheme = self.url.partition("://")[2]
+        return unquote(behind_scheme.partition("/")[2].partition("?")[0])
+
+    def __repr__(self) -> str:
+        return f"MysqlSource(url={redact_url(self.url)!r}, tables={self.tables!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:  # as above
+        return [("url", redact_url(self.url)), ("tables", self.tables)]
+
+
+Source = PostgresSource | MysqlSource
 
 
 class Serve(Value, frozen=True, kw_only=True):

@@ -11,8 +11,9 @@ import pytest
 
 from upwell.core.errors import EnvironmentFault, UpwellError, UsageError
 from upwell.project.survey import SeenForeignKey
+from upwell.sources.checkup import Checkup
 from upwell.sources.postgres import statistics
-from upwell.sources.postgres.checkup import Checkup, check_up
+from upwell.sources.postgres.checkup import check_up
 from upwell.sources.postgres.survey import survey_database
 
 from .conftest import Database

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, LiteralString
+from typing import LiteralString
 
 import psycopg
 from psycopg.rows import class_row
@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from upwell.core.errors import UpwellError, UsageError
 from upwell.core.sql import quote
 from upwell.project.problems import choices
+from upwell.sources.checkup import Check, Checkup, TableSize, Verdict
 from upwell.sources.postgres.catalog import read_columns
 from upwell.sources.postgres.fitness import server_rules
 from upwell.sources.postgres.relations import Relation, list_relations
@@ -24,10 +25,6 @@ from upwell.sources.postgres.session import session
 from upwell.sources.postgres.statistics import Place, estimate_sizes
 from upwell.sources.postgres.survey import obstacles, project_name
 
-Verdict = Literal["ok", "warning", "fault"]
-
-_ROWS_A_SECOND = 200_000  # a modest share of what the first copy was measured to reach
-_BYTES_A_SECOND = 30 << 20
 _OURSELVES = ("localhost", "127.0.0.1", "::1", "")
 _VERIFY = (
     "turn on TLS at the server (ssl = on) and add to the URL "
@@ -44,45 +41,6 @@ _SETTINGS: LiteralString = """
              where xact_start < now() - interval '1 minute' and datname = current_database())
                as long_transactions
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One precondition: of the server, or of the table ``subject``."""
-
-    code: str
-    verdict: Verdict
-    subject: str
-    said: str
-    next_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TableSize:
-    """What the first copy of a fit table reads; ``rows`` is an estimate, None for unknown."""
-
-    table: str
-    rows: int | None
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checkup:
-    """All checks, and what the first copy of the tables that are fit would take."""
-
-    checks: tuple[Check, ...]
-    tables: tuple[TableSize, ...]
-
-    @property
-    def is_fit(self) -> bool:
-        return all(check.verdict != "fault" for check in self.checks)
-
-    @property
-    def copy_seconds(self) -> float:
-        """A rough guess at how long the first copy takes."""
-        rows = sum(table.rows or 0 for table in self.tables)
-        size = sum(table.size_bytes for table in self.tables)
-        return max(rows / _ROWS_A_SECOND, size / _BYTES_A_SECOND)
 
 
 @dataclass(frozen=True, slots=True)
