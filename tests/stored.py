@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import duckdb
+from structlog.testing import capture_logs
 
 from upwell.core.protocols import Source, SourceTable
 from upwell.core.schema import TableSchema
@@ -59,5 +60,6 @@ def take_in(store: HotStore, source: Source, models: Sequence[Model] = ()) -> No
         return terms == {name: each.terms for name, each in found.items()} and not states.copying
 
     threading.Thread(target=stop_when_done).start()
-    engine.run(stop)
+    with capture_logs():  # what is printed is the tests' own
+        engine.run(stop)
     assert states.layouts.keys() == found.keys()

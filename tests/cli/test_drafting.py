@@ -110,7 +110,7 @@ def test_a_variable_that_holds_the_address_is_named_and_need_not_be_exported(
     [
         (["--from", "/"], ("from_folder", Exit.USAGE)),
         (["--from", ""], ("url_empty", Exit.USAGE)),
-        (["--from", "mysql://x"], ("url_invalid", Exit.USAGE)),
+        (["--from", "mysql://x"], ("from_mysql", Exit.USAGE)),
         (["--from", "postgresql://me:hunter2@127.0.0.1:1/x"], ("", Exit.ENVIRONMENT)),
         (["--tables", "oders"], ("table_unknown", Exit.USAGE)),
         (["--tables", "keyless"], ("table_without_key", Exit.ENVIRONMENT)),
