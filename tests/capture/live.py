@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Protocol, Self
 
 import psycopg
 import pyarrow as pa
@@ -24,6 +25,7 @@ from upwell.core.protocols import (
     Copy,
     CopyPlan,
     KeyRange,
+    Source,
     SourceTable,
     TableSnapshot,
 )
@@ -35,7 +37,6 @@ from upwell.models import Models
 from upwell.project.values import Model
 from upwell.sources.postgres import PostgresSource
 from upwell.sources.postgres.checksum import row_checksums
-from upwell.sources.postgres.copy import PostgresCopy
 from upwell.sources.postgres.tables import sql_name
 from upwell.start import begin_following, layouts_ahead, open_source
 from upwell.store import ledger
@@ -46,21 +47,28 @@ from upwell.wiring import SourceSetting
 PATIENCE_SECONDS = 60.0
 
 
-class Counted(PostgresSource):
-    """Counts the parts that are read, and may be told to read slowly."""
+class Counted:
+    """A source that counts the parts which are read, and may be told to read slowly."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.look, self.begin, self.follow_only = source.look, source.begin, source.follow_only
+        self.checksum_sql, self.has_ordered_keys = source.checksum_sql, source.has_ordered_keys
+        self.stream, self.release, self.close = source.stream, source.release, source.close
         self.parts_read: list[str] = []
         self.pause_seconds = 0.0
 
-    def copy(self) -> Copy:  # type: ignore[override]
-        return _CountedCopy(super().copy(), self)
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    def copy(self) -> Copy:
+        return _CountedCopy(self._source.copy(), self)
 
 
 @dataclass
 class _CountedCopy:
-    copy: PostgresCopy
+    copy: Copy
     source: Counted
 
     def plan(self, table: SourceTable, part_bytes: int) -> CopyPlan:
@@ -87,9 +95,18 @@ class _CountedCopy:
         self.copy.close()
 
 
+def opened_postgres(live: Live, identity: str | None) -> Source:
+    return PostgresSource(
+        "shop", live.url, live.tables, slot=live.slot, expected_system_id=identity
+    )
+
+
 @dataclass
 class Live:
-    """``start`` and ``stop`` an engine over ``tables`` of the database at ``url``."""
+    """``start`` and ``stop`` an engine over ``tables`` of the database at ``url``.
+
+    ``opened`` opens the source, as the one of an identity; ``theirs`` gives its own checksums.
+    """
 
     path: Path
     url: str
@@ -100,6 +117,8 @@ class Live:
     policies: Mapping[str, OnChange] = field(default_factory=dict)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    opened: Callable[[Live, str | None], Source] = opened_postgres
+    theirs: Callable[[str, str, Sequence[str]], Mapping[str, Checksum]] = row_checksums
 
     def start(self, *, pause_seconds: float = 0.0) -> None:
         self.store = HotStore(self.path / "hot.duckdb", zone="UTC")
@@ -109,9 +128,7 @@ class Live:
             self.events.append((event, facts))
 
         def opened(identity: str | None) -> Counted:
-            return Counted(
-                "shop", self.url, self.tables, slot=self.slot, expected_system_id=identity
-            )
+            return Counted(self.opened(self, identity))
 
         names = frozenset(sql_name("shop", table) for table in self.tables)
         setting = SourceSetting("shop", opened, names, self.budget, self.log_policy)
@@ -183,7 +200,7 @@ class Live:
 
     def wait_until_equal(self, tables: Sequence[str] | None = None) -> None:
         """Until the source's rows, which do not change now, are those stored."""
-        wanted = row_checksums(self.url, "shop", tables or self.tables)
+        wanted = self.theirs(self.url, "shop", tables or self.tables)
 
         def is_equal() -> bool:
             with self.store.view() as connection:
@@ -218,11 +235,58 @@ class Live:
         return [tuple(row.values()) for row in snapshot.rows.to_pylist()]
 
 
+class Till(Protocol):
+    """Who writes to a table: a connection, and how its server says things."""
+
+    statements: Mapping[str, str]
+
+    def change(self, statements: Sequence[str]) -> int:
+        """One transaction; how many rows it changed. 0 if the table is being altered just now."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PostgresTill:
+    statements: Mapping[str, str] = MappingProxyType(
+        {
+            "touch": "update {table} set n = {number} where id = {key}",
+            "text": "update {table} set big = '{big}' where id = {key}",
+            "insert": "insert into {table} values ({key}, {number}, 'new', '{big}') "
+            "on conflict do nothing",
+            "delete": "delete from {table} where id = {key}",
+            "move": "update {table} set id = {other} where id = {key} "
+            "and not exists (select from {table} where id = {other})",
+        }
+    )
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def change(self, statements: Sequence[str]) -> int:
+        try:
+            with self._connection.transaction():
+                return sum(self._connection.execute(each.encode()).rowcount for each in statements)
+        except psycopg.Error:
+            return 0  # a table that is being altered: somebody else's business
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Workload:
     """Changes a table of ``id, n, note, big`` at random until told to stop."""
 
-    def __init__(self, url: str, table: str, *, seed: int, keys: int = 5_000) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        table: str,
+        *,
+        seed: int,
+        keys: int = 5_000,
+        till: Callable[[str], Till] = PostgresTill,
+    ) -> None:
+        self._till = till(url)
         self._table = table
         self._random = random.Random(seed)
         self._keys = keys
@@ -240,36 +304,18 @@ class Workload:
         self._thread.join()
 
     def _run(self) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with contextlib.closing(self._till):
             while not self._stop.is_set():
-                try:
-                    with connection.transaction():
-                        for _ in range(self._random.randint(1, 4)):
-                            self.changes += self._change(connection)
-                except psycopg.Error:
-                    continue  # a table that is being altered: somebody else's business
+                statements = [self._statement() for _ in range(self._random.randint(1, 4))]
+                self.changes += self._till.change(statements)
                 time.sleep(self.pause_seconds)
 
-    def _change(self, connection: psycopg.Connection) -> int:
-        key, number = self._random.randrange(self._keys), self._random.randrange(10**6)
-        big = "".join(self._random.choices("abcdefghij", k=3000))
-        table = self._table
-        match self._random.choice(["touch", "touch", "touch", "text", "insert", "delete", "move"]):
-            case "touch":  # the long value is not sent again
-                text = f"update {table} set n = {number} where id = {key}"
-            case "text":
-                text = f"update {table} set big = '{big}' where id = {key}"
-            case "insert":
-                text = (
-                    f"insert into {table} values ({key}, {number}, 'new', '{big}') "
-                    f"on conflict do nothing"
-                )
-            case "delete":
-                text = f"delete from {table} where id = {key}"
-            case _:
-                other = self._random.randrange(self._keys, 2 * self._keys)
-                text = (
-                    f"update {table} set id = {other} where id = {key} "
-                    f"and not exists (select from {table} where id = {other})"
-                )
-        return connection.execute(text.encode()).rowcount
+    def _statement(self) -> str:
+        kind = self._random.choice(["touch", "touch", "touch", "text", "insert", "delete", "move"])
+        return self._till.statements[kind].format(
+            table=self._table,
+            key=self._random.randrange(self._keys),
+            number=self._random.randrange(10**6),
+            big="".join(self._random.choices("abcdefghij", k=3000)),
+            other=self._random.randrange(self._keys, 2 * self._keys),
+        )

@@ -311,6 +311,13 @@ class MySQLCopy:
             if error.code != "source_locked":
                 raise
             return False
+        except EnvironmentFault as error:
+            if error.code != "no_right":
+                raise
+            step = f"GRANT LOCK TABLES ON {quote(table.database)}.* TO the user in the URL"
+            raise EnvironmentFault(
+                error.code, error.what, where=error.where, next_step=step
+            ) from error
         return True
 
     def _being_written(self, table: CapturedTable) -> Unavailable:
