@@ -64,6 +64,7 @@ def test_damaged_streams_are_read_rightly_or_refused(
 
 @pytest.mark.postgres
 @pytest.mark.torture
+@pytest.mark.timeout(400)
 def test_damaged_streams_are_read_rightly_or_refused_for_minutes(
     recordings: list[Recording], tmp_path: Path, report: Report
 ) -> None:
