@@ -45,7 +45,7 @@ from upwell.core.errors import EnvironmentFault, Exit, IntegrityError
 from upwell.demo.customers import customers, send_home
 from upwell.store.lake.catalog import Access
 from upwell.store.lake.lake import open_lake
-from upwell.store.lake.mark import FORMAT, LEDGER, PROPERTY, Mark
+from upwell.store.lake.mark import FORMAT_WITH_FROZEN, LEDGER, PROPERTY, Mark
 from upwell.store.lake.objects import path_of
 from upwell.store.lake.tables import Change
 from upwell.store.lake.writer import LakeWriter
@@ -264,13 +264,13 @@ def test_of_a_catalog_that_was_half_written_the_version_before_is_used(tmp_path:
 def test_a_lake_of_a_newer_upwell_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     rounds = Rounds(tmp_path)
     rounds.round([(1, "a")])
-    newer = msgspec.structs.replace(Mark(version=7), format=FORMAT + 1)
+    newer = msgspec.structs.replace(Mark(version=7), format=FORMAT_WITH_FROZEN + 1)
     rounds.writer.ledger.commit(
         Change(properties={PROPERTY: newer.as_property()[PROPERTY]}), epoch=rounds.writer.epoch
     )
     before = rounds.writer.ledger.metadata_location
     lake = open_lake("lake", tmp_path, Access())
-    with pytest.raises(IntegrityError, match=f"format {FORMAT + 1}") as caught:
+    with pytest.raises(IntegrityError, match=f"format {FORMAT_WITH_FROZEN + 1}") as caught:
         LakeWriter(lake, "shop")
     assert caught.value.code == "lake_format"
     assert "newer" in caught.value.next_step
