@@ -28,14 +28,15 @@ TABLES = ("customers", "orders")
 SCHEMA = (
     "create table customers (id int primary key, country varchar(40))",
     (
-        "create table orders (id bigint unsigned primary key auto_increment, customer_id int not null,"
+        "create table orders (id bigint unsigned primary key auto_increment,"
+        " customer_id int not null,"
         " placed_at timestamp(6) not null default now(6), total decimal(10, 2) not null,"
         " status enum('open', 'paid') not null default 'open', note text)"
     ),
     "insert into customers select seq, elt(1 + seq % 3, 'Perú', 'France', '日本') from seq_1_to_50",
     (
-        "insert into orders (customer_id, total, note) select 1 + seq % 50, seq / 4, repeat('ö', seq)"
-        " from seq_1_to_900"
+        "insert into orders (customer_id, total, note)"
+        " select 1 + seq % 50, seq / 4, repeat('ö', seq) from seq_1_to_900"
     ),
 )
 SETTINGS = """\
@@ -76,10 +77,7 @@ def url(shop: Database) -> Iterator[str]:
     granted = re.findall(r"^(CREATE USER .*|GRANT .*);$", guide, re.MULTILINE)
     assert len(granted) == 3
     for statement in granted:
-        named = statement.replace("upwell@'%'", f"{shop.name}@'%'").replace(
-            "shop.*", f"{shop.name}.*"
-        )
-        shop.run(named)
+        shop.run(statement.replace("upwell@", f"{shop.name}@").replace("shop.*", f"{shop.name}.*"))
     yield shop.server.tcp_url_of(shop.name, shop.name, quote("…"))
     shop.run(f"drop user {shop.name}@'%'")
 

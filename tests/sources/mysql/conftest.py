@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ def own_database(own_server: Server) -> Iterator[Database]:
     yield made
     for source in made.sources:
         source.close()
+
+
+def seldom(values: Iterable[str], *often: str) -> list[Any]:
+    """Parameters of a test of which only those named run in the ordinary suite."""
+    torture = pytest.mark.torture
+    return [each if each in often else pytest.param(each, marks=torture) for each in values]
 
 
 def make_database(server: Server) -> Database:

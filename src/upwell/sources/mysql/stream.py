@@ -217,7 +217,7 @@ def _opening(
             unfit = catalog.unfit.get(before.name) or gone(before.name)
             changes.append(LayoutChange(before, why=unfit.what, unfit=unfit))
             continue
-        change = compare(before, now)
+        change = compare(before, now, ahead)
         through = state_of(before).read_through
         each = Followed(before.name, now, through, ahead, constants(now))
         if change is not None:
