@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import duckdb
+from structlog.testing import capture_logs
 
 from upwell.core.protocols import Source, SourceTable
 from upwell.core.schema import TableSchema
@@ -49,10 +50,16 @@ def take_in(store: HotStore, source: Source, models: Sequence[Model] = ()) -> No
 
     def stop_when_done() -> None:
         deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and states.layouts.keys() != found.keys():
+        while time.monotonic() < deadline and not is_done():
             time.sleep(0.005)
         stop.set()
 
+    def is_done() -> bool:
+        followed = {name: states.state_of(name) for name in states.layouts.keys() - states.still}
+        terms = {name: each.terms for name, each in followed.items() if each is not None}
+        return terms == {name: each.terms for name, each in found.items()} and not states.copying
+
     threading.Thread(target=stop_when_done).start()
-    engine.run(stop)
+    with capture_logs():  # what is printed is the tests' own
+        engine.run(stop)
     assert states.layouts.keys() == found.keys()

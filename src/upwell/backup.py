@@ -3,7 +3,8 @@
 Consistent while Upwell runs: project files are read once, and what lies in ``.upwell`` of them is
 only ever added to. The hot store is not in it; the restored project rebuilds it from the lake, and
 goes on with the source where the lake ends. Nothing is written before everything in an archive has
-been found to be what was put in.
+been found to be what was put in. A file that the settings refer to (``file:PATH``) is a
+secret and stays out.
 """
 
 from __future__ import annotations
@@ -97,12 +98,15 @@ def _files(project: Project) -> Iterator[Path]:
     """The files of a backup, in an order that is always the same."""
     lake = project.settings.lake
     lake_folder = (project.folder / lake.uri).resolve() if lake is not None else None
+    secret = {path.resolve() for path in project.secret_files}
     for path in sorted(project.folder.rglob("*")):
         parts = path.relative_to(project.folder).parts
         is_state = parts[0] == _STATE
         if not path.is_file() or path.is_symlink() or _LEFT_OUT & set(parts):
             continue
         if lake_folder is not None and path.resolve().is_relative_to(lake_folder):
+            continue
+        if path.resolve() in secret:
             continue
         if not is_state or (len(parts) > 2 and parts[1] in _KEPT_STATE):
             yield path

@@ -297,7 +297,11 @@ class Engine:
         following.complete_through_us = max(following.complete_through_us, complete)
         begun = time.monotonic()
         moved = batch.position != following.committed_position
-        due = begun - following.committed_at > IDLE_COMMIT_SECONDS or following.is_log_growing
+        due = (
+            begun - following.committed_at > IDLE_COMMIT_SECONDS
+            or following.is_log_growing
+            or self._tables.is_reading(following.name)
+        )
         if not (batch.changes or (moved and due)):
             following.position = batch.position  # nothing lies between the two positions
             return False
@@ -399,6 +403,8 @@ class Engine:
             if name in self._tables.copying and name not in self._tables.absent:
                 self._tables.end_comparison(name)  # the stream will tell what has become of it
                 continue
+            if isinstance(change, LayoutChange) and self._tables.is_of_other_terms(change):
+                self._report("privacy_changed", table=name)
             self._tables.part_with(change)
             if isinstance(change, LayoutChange) and change.unfit is not None:
                 following.joining.add(name)
@@ -431,6 +437,7 @@ class Engine:
                 continue
             still = self._tables.still.get(state.name, "")
             is_alike = change is None or (change.now.schema == state.schema and not change.why)
+            is_alike = is_alike and now.terms == state.terms
             is_comparable = is_alike and state.state and state.name not in anew
             if is_comparable and following.source.has_ordered_keys(state.schema):
                 self._tables.compare(now, still)

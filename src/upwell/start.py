@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from upwell.core.errors import IntegrityError, Unavailable
+from upwell.core.errors import EnvironmentFault, IntegrityError, ProjectError, Unavailable
 from upwell.core.faults import reach
 from upwell.core.position import BEGINNING
 from upwell.core.protocols import Source
@@ -108,12 +108,12 @@ def layouts_ahead(
         layouts |= {state.name: state.schema for state in states if state.name in setting.tables}
         try:
             looked = source.look(states)
-        except Unavailable:
+        except (Unavailable, EnvironmentFault):
             if not known:
                 raise
             continue  # what is stored is what is served
         for name, error in looked.unfit.items():
-            if name not in known:
+            if name not in known or isinstance(error, ProjectError):
                 raise error
         layouts |= {name: each.schema for name, each in looked.tables.items()}
     return layouts
@@ -142,6 +142,9 @@ def begin_following(
         report("tables_forgotten", source=source.name, tables=sorted(gone))
     following.joining |= setting.tables - tables.names(source.name)
     following.joining |= tables.waiting(source.name)
+    for name in tables.still_of_other_terms(setting.terms):
+        report("privacy_changed", table=name)
+        following.joining.add(name)
     return following
 
 

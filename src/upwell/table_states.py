@@ -98,11 +98,12 @@ class TableStates:
 
     def followed(self, source: str) -> list[SourceTable]:
         """The tables of a source whose changes are taken in, in the states last known."""
-        return [
+        tables = [
             self.copying[name].table if name in self.copying else self._captured[name].table
             for name in sorted(self.names(source))
             if name in self.copying or not self._captured[name].frozen
         ]
+        return [replace(each, is_kept=self.policy(each.name) == "quarantine") for each in tables]
 
     def waiting(self, source: str) -> set[str]:
         """The tables of a source that stand still until they can be read again."""
@@ -137,6 +138,21 @@ class TableStates:
         """What is done where a table's layout changes; one that is being read follows it."""
         return "evolve" if name in self.copying else self._policies.get(name, "evolve")
 
+    def is_of_other_terms(self, change: LayoutChange) -> bool:
+        """Whether what may be stored of a table is other than what was: nobody may keep that."""
+        known = self.state_of(change.table)
+        return known is not None and known.terms != change.now.terms
+
+    def still_of_other_terms(self, terms: Mapping[str, str]) -> set[str]:
+        """Of these tables, each with what may be stored of it now, those that stand still with
+        something else: no change would tell that.
+        """
+        return {
+            name
+            for name in terms.keys() & self.still.keys() - self.copying.keys()
+            if self._captured[name].table.terms != terms[name]
+        }
+
     def breaks(self, change: TableChanges | Truncation | LayoutChange) -> bool:
         """Whether what is stored, or gathered, of a table does not go on behind a change."""
         name = change.table
@@ -144,6 +160,8 @@ class TableStates:
             return name in self.copying
         if not isinstance(change, LayoutChange):
             return False
+        if self.is_of_other_terms(change):
+            return True
         match self.policy(name):
             case "evolve":
                 return bool(change.why)
@@ -160,7 +178,7 @@ class TableStates:
             self.read_anew(self.copying[name].table, "it was truncated")
         elif change.unfit is not None:
             self.freeze(name, change.unfit.in_a_line)
-        elif self.policy(name) == "evolve":
+        elif self.policy(name) == "evolve" or self.is_of_other_terms(change):
             self.read_anew(change.now, change.why)
         else:
             why = change.why or "its layout changed"

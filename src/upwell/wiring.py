@@ -5,6 +5,7 @@ What any process and most verbs need of a project; nothing of it opens a store o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +16,16 @@ from upwell.core.protocols import Source
 from upwell.core.schema import TableSchema
 from upwell.following import LogPolicy
 from upwell.models import Models
+from upwell.project.read import SETTINGS_FILE, read_settings
 from upwell.project.settings import MysqlSource as MysqlSetting
 from upwell.project.settings import PostgresSource as PostgresSetting
 from upwell.project.settings import Source as Setting
 from upwell.project.values import Project
 from upwell.publishing import check_months
+from upwell.security.predicate import parse_predicate
+from upwell.security.rule import Rule
+from upwell.security.screen import Screen
+from upwell.security.source import ScreenedSource
 from upwell.serve.web.metrics import check_metrics
 from upwell.sources.mysql.source import MySQLSource
 from upwell.sources.mysql.tables import sql_name as mysql_name
@@ -30,7 +36,10 @@ from upwell.transform.plan import Plan, plan_models
 
 @dataclass(frozen=True, slots=True)
 class SourceSetting:
-    """A configured source: what it is called, how to reach it, and its tables by SQL name."""
+    """A configured source: what it is called, how to reach it, and its tables by SQL name.
+
+    ``terms`` stand for what is left out of tables: see ``core.protocols.SourceTable``.
+    """
 
     name: str
     open: Callable[[str | None], Source]  # given the server's identity known so far
@@ -38,21 +47,27 @@ class SourceSetting:
     budget: Budget = field(default_factory=Budget)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
     policies: Mapping[str, OnChange] = field(default_factory=dict)  # by name in SQL
+    terms: Mapping[str, str] = field(default_factory=dict)  # as well
 
 
 def source_settings(project: Project) -> list[SourceSetting]:
     """The project's sources, ready to be opened."""
-    return [
-        SourceSetting(
-            name,
-            partial(_open_source, project, name),
-            frozenset(_sql_name(name, setting, table) for table in setting.tables),
-            _budget(setting),
-            LogPolicy(setting.log.cap_megabytes * 1e6, setting.log.beyond, setting.log.lost),
-            _policies(name, setting),
+    settings = []
+    for name, setting in project.settings.sources.items():
+        screen = _screen(project, name)
+        tables = frozenset(_sql_name(name, setting, table) for table in setting.tables)
+        settings.append(
+            SourceSetting(
+                name,
+                partial(_open_source, project, name, screen),
+                tables,
+                _budget(setting),
+                LogPolicy(setting.log.cap_megabytes * 1e6, setting.log.beyond, setting.log.lost),
+                _policies(name, setting),
+                {table: screen.terms(table) for table in tables},
+            )
         )
-        for name, setting in project.settings.sources.items()
-    ]
+    return settings
 
 
 def _sql_name(source: str, setting: Setting, table: str) -> str:
@@ -76,7 +91,12 @@ def _policies(source: str, setting: Setting) -> dict[str, OnChange]:
     }
 
 
-def _open_source(project: Project, name: str, identity: str | None) -> Source:
+def _open_source(project: Project, name: str, screen: Screen, identity: str | None) -> Source:
+    """Behind a screen also where nothing is left out now: something may have been before."""
+    return ScreenedSource(_bare_source(project, name, identity), screen)
+
+
+def _bare_source(project: Project, name: str, identity: str | None) -> Source:
     setting = project.settings.sources[name]
     match setting:
         case PostgresSetting():
@@ -88,9 +108,32 @@ def _open_source(project: Project, name: str, identity: str | None) -> Source:
                 expected_system_id=identity,
                 # Who opens a source to follow it holds the project's lake, and nobody else does.
                 is_sole_follower=project.settings.lake is not None,
+                renewed_url=partial(_url_by_now, project, name),
             )
         case MysqlSetting():
             return MySQLSource(name, setting.url, setting.tables, expected_identity=identity)
+
+
+def _url_by_now(project: Project, name: str) -> str:
+    """A source's URL as the project's references lead to it by now; no other setting changes."""
+    settings = read_settings(project.folder, environment=os.environ)
+    return settings.sources.get(name, project.settings.sources[name]).url
+
+
+def _screen(project: Project, name: str) -> Screen:
+    """What lets through of a source's tables what may be stored."""
+    setting = project.settings.sources[name]
+    rules = {
+        _sql_name(name, setting, table): Rule(
+            drop=rule.drop,
+            keep=rule.keep,
+            hash=rule.hash,
+            rows=parse_predicate(rule.rows) if rule.rows else None,
+            where=f"{SETTINGS_FILE}: sources.{name}.privacy.{table}",
+        )
+        for table, rule in setting.privacy.items()
+    }
+    return Screen(rules, project.settings.privacy_key)
 
 
 def source_layouts(project: Project) -> dict[str, TableSchema]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -15,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.running import ShopProject
+from upwell.cli.main import main
 from upwell.core.errors import Exit
 
 
@@ -29,6 +32,11 @@ class Outcome:
     def data(self) -> Any:
         """What it answers, whether with success or not."""
         return json.loads(self.output)["data"]
+
+    @property
+    def rows(self) -> list[dict[str, Any]] | None:
+        """Those of a query; None if it was refused."""
+        return list(self.data["rows"]) if self.exit == Exit.DONE else None
 
     @property
     def error(self) -> dict[str, str]:
@@ -54,6 +62,17 @@ def upwell(folder: Path, *arguments: str, seconds: float = 40, **environment: st
         pytest.fail(f"it did not end by itself: {output!r}")
     assert processes_of(run) == []
     return Outcome(process.returncode, output.decode())
+
+
+def answered(folder: Path, *arguments: str) -> Outcome:
+    """The same in this process, for a verb that starts none: a start of Python is a second."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            main([*arguments, "--project", str(folder), "--json"])
+        except SystemExit as ended:
+            return Outcome(int(ended.code or 0), said.getvalue())
+    return Outcome(Exit.DONE, said.getvalue())
 
 
 def processes_of(run: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def test_a_variable_that_holds_the_address_is_named_and_need_not_be_exported(
     [
         (["--from", "/"], ("from_folder", Exit.USAGE)),
         (["--from", ""], ("url_empty", Exit.USAGE)),
-        (["--from", "mysql://x"], ("url_invalid", Exit.USAGE)),
+        (["--from", "mysql://x"], ("from_mysql", Exit.USAGE)),
         (["--from", "postgresql://me:hunter2@127.0.0.1:1/x"], ("", Exit.ENVIRONMENT)),
         (["--tables", "oders"], ("table_unknown", Exit.USAGE)),
         (["--tables", "keyless"], ("table_without_key", Exit.ENVIRONMENT)),
@@ -217,3 +218,52 @@ def test_a_servers_spelling_of_utc_is_not_what_people_read(
             _, said = call(capsys, "init", str(tmp_path / written), "--from", url)
             assert said["data"]["zone"] == written
         connection.execute(f"alter database {name} reset timezone".encode())
+
+
+def test_the_doctor_warns_of_secrets_that_are_none(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_line_ends(Exit.DONE, "init", str(tmp_path / "shop"), "--from", url)
+    file = tmp_path / "shop/secret url"
+    file.write_text(url)
+    file.chmod(0o644)
+    settings = tmp_path / "shop/upwell.yaml"
+    text = re.sub(r"url: .*", "url: 'file:secret url'", settings.read_text())
+    settings.write_text(text + "\nlake: {access_key: me, secret_key: hidden}\n")
+    capsys.readouterr()
+    code, said = call(capsys, "doctor", "--project", str(tmp_path / "shop"))
+    secrets = said["data"]["secrets"]
+    assert (code, said["data"]["fit"]) == (Exit.DONE, True)
+    assert [each["code"] for each in secrets] == ["secret_written_out", "secret_open_to_all"]
+    assert secrets[0]["subject"].startswith("upwell.yaml:")
+    assert secrets[1]["next_step"] == f"chmod 600 '{file}'"
+    file.chmod(0o600)
+    settings.write_text(text)
+    assert call(capsys, "doctor", "--project", str(tmp_path / "shop"))[1]["data"]["secrets"] == []
+
+
+def test_the_doctor_takes_a_reference_to_a_url(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").write_text(url)
+    monkeypatch.setenv("SOME_SHOP", url)
+    for reference in ("${SOME_SHOP}", f"file:{tmp_path / 'url'}"):
+        assert call(capsys, "doctor", reference)[0] == Exit.DONE
+    code, said = call(capsys, "doctor", "file:not-there")
+    assert (code, said["error"]["code"]) == (Exit.USAGE, "reference_unresolved")
+
+
+def test_the_doctor_prints_the_role_script_of_a_project_and_nothing_else(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "shop")
+    command_line_ends(Exit.DONE, "init", folder, "--from", url)
+    capsys.readouterr()
+    _, said = call(capsys, "doctor", "--project", folder, "--role-script", "reader")
+    (script,) = said["data"]["scripts"]
+    (granted,) = re.findall("GRANT SELECT ON (.*) TO", script["sql"])
+    assert '"public"."orders"' in granted
+    command_line_ends(Exit.DONE, "doctor", "--project", folder, "--role-script", "reader")
+    assert capsys.readouterr().out == script["sql"]
+    code, said = call(capsys, "doctor", url, "--role-script", "reader")
+    assert (code, said["error"]["code"]) == (Exit.USAGE, "role_script_of_project")

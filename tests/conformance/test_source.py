@@ -1,4 +1,4 @@
-"""What every source promises, held against the scripted one, PostgreSQL and MariaDB."""
+"""What every source promises, held against the scripted one, databases, and one screened."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ from upwell.core.protocols import (
     TableChanges,
 )
 from upwell.core.schema import Column, TableSchema
+from upwell.security.predicate import parse_predicate
+from upwell.security.rule import Rule
+from upwell.security.screen import Screen
+from upwell.security.source import ScreenedSource
 from upwell.sources.postgres import PostgresSource
 from upwell.testing import MemorySource, changed_rows, one_transaction
 
@@ -126,10 +130,16 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
         yield made
 
 
-@pytest.fixture(params=["scripted", *DATABASES])
+@pytest.fixture(params=["scripted", "screened", *DATABASES])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     if request.param == "scripted":
         yield Scripted()
+        return
+    if request.param == "screened":
+        screened = Scripted()
+        rule = Rule(rows=parse_predicate("id >= 0"))
+        screened.source = ScreenedSource(screened.source, Screen({ORDERS.name: rule}, ""))
+        yield screened
         return
     with opened(request) as made:
         yield made

@@ -116,6 +116,18 @@ def test_a_value_that_was_null_is_known() -> None:
     assert not len(found.unfilled)
 
 
+def test_nothing_is_known_of_a_row_behind_its_end() -> None:
+    """Where a change was refused, what follows it in the same batch may leave values out."""
+    found = images(
+        [(0, "old")],
+        [(0, None), (0, None), (0, "new"), (0, None)],
+        [D, U, U, U],
+        {"note": [False, True, False, True]},
+    )
+    assert found.unfilled.tolist() == [1]
+    assert found.rows.column("note").to_pylist() == ["old", None, None, "new", "new"]
+
+
 def test_a_change_is_unfilled_if_one_of_several_columns_is() -> None:
     after = pa.table({"one": pa.array([None, "a"]), "two": pa.array(["b", None])})
     known = pa.table({"one": pa.array([], pa.string()), "two": pa.array([], pa.string())})

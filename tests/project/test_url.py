@@ -1,4 +1,4 @@
-"""Variables in URLs, and URLs without their password."""
+"""URLs without their password."""
 
 from __future__ import annotations
 
@@ -8,34 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwell.project.url import VariableError, redact_url, resolve
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("${A}", "one"),
-        ("x${A}y${A}z", "xoneyonez"),
-        ("${NONE:-two}", "two"),
-        ("${EMPTY:-two}", "two"),
-        ("${NONE:-}", ""),
-        ("${A:-two}", "one"),
-        ("$A", "$A"),
-        ("pa$$word", "pa$$word"),
-        ("${NESTED}", "${A}"),
-    ],
-)
-def test_variables_are_filled_in_as_a_shell_does_but_only_once(text: str, value: str) -> None:
-    assert resolve(text, {"A": "one", "EMPTY": "", "NESTED": "${A}"}) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "name"), [("${NONE}", "NONE"), ("${EMPTY}", "EMPTY"), ("${A B}", ""), ("${", "")]
-)
-def test_what_cannot_be_filled_in_is_refused_by_name(text: str, name: str) -> None:
-    with pytest.raises(VariableError) as caught:
-        resolve(text, {"A": "one", "EMPTY": ""})
-    assert caught.value.name == name
+from upwell.project.url import holds_password, redact_url
 
 
 @pytest.mark.parametrize(
@@ -62,3 +35,20 @@ def test_what_is_shown_of_a_url_depends_on_no_character_of_its_password(password
     url = f"postgresql://reader:{quote(password, safe='')}@localhost:5432/shop"
     assert urlsplit(url).password is not None
     assert redact_url(url) == "postgresql://reader:***@localhost:5432/shop"
+    assert holds_password(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("postgresql://u:p@h/d", True),
+        ("postgresql://u:@h/d", False),
+        ("postgresql://u@h/d", False),
+        ("postgresql://h/d?password=p", True),
+        ("postgresql://h/d?password=&x=1", False),
+        ("host=h password='p q'", True),
+        ("", False),
+    ],
+)
+def test_a_url_without_a_password_is_told_from_one_with_it(text: str, *, holds: bool) -> None:
+    assert holds_password(text) is holds

@@ -14,12 +14,13 @@ import msgspec
 import pyarrow as pa
 
 from upwell import answers
-from upwell.core.errors import EnvironmentFault, Unavailable
+from upwell.core.errors import EnvironmentFault, Unavailable, UsageError
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote_table, quoted_list
 from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables, change_logs
 from upwell.project.read import read_project
+from upwell.project.references import UnresolvedError, resolve
 from upwell.project.values import Model, Project
 from upwell.serve.reader.statement import tables_named
 from upwell.store import ledger
@@ -56,6 +57,19 @@ class Access(Protocol):
 def project_in(folder: Path) -> Project:
     """The project in ``folder``, with the environment's secrets."""
     return read_project(folder, environment=os.environ)
+
+
+def given_url(text: str) -> str:
+    """A database's URL as given to a verb, which may be a reference, relative to where we are.
+
+    So that a password need not stand in a command line, where everybody on the machine sees it.
+    """
+    try:
+        return resolve(text, os.environ, Path.cwd()).text
+    except UnresolvedError as error:
+        raise UsageError(
+            "reference_unresolved", error.what, where="URL", next_step=error.next_step
+        ) from None
 
 
 @contextmanager

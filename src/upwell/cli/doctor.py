@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 import msgspec
 from rich.markup import escape
 
-from upwell.cli.access import project_in
+from upwell.cli.access import given_url, project_in
 from upwell.cli.output import answer, console
 from upwell.core.errors import UsageError
 from upwell.project.draft.names import one_line
 from upwell.project.read import SETTINGS_FILE
+from upwell.project.references import is_open_to_all
 from upwell.project.settings import MysqlSource, PostgresSource, Source
-from upwell.sources.checkup import Checkup
+from upwell.project.values import Project
+from upwell.sources.checkup import Check, Checkup
 from upwell.sources.mysql import checkup as mysql
 from upwell.sources.postgres import checkup as postgres
+from upwell.sources.postgres.role_script import role_script
+from upwell.sources.postgres.session import database_of
 from upwell.sources.postgres.source import slot_name
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}
@@ -32,15 +37,45 @@ def doctor(url: str | None, folder: Path, tables: Sequence[str] | None, *, as_js
 
     Exit code 1 where one of them cannot be followed; warnings alone are no reason.
     """
-    found = _of_project(folder, tables) if url is None else {"": _of_url(url, tables)}
+    secrets: list[Check] = []
+    if url is not None:
+        found = {"": _of_url(given_url(url), tables)}
+    else:
+        project = _project(folder)
+        secrets = list(_of_secrets(project))
+        found = _of_sources(project, tables)
     data = {
         "fit": all(checkup.is_fit for checkup in found.values()),
+        "secrets": msgspec.to_builtins(secrets),
         "sources": [_plain(name, checkup) for name, checkup in found.items()],
     }
     answer(data, as_json=as_json, show=_show, ok=bool(data["fit"]))
 
 
-def _of_project(folder: Path, tables: Sequence[str] | None) -> dict[str, Checkup]:
+def role_scripts(folder: Path, role: str, *, as_json: bool) -> None:
+    """Print, for each PostgreSQL of the project in ``folder``, the SQL that makes ``role`` for it.
+
+    Asks no database: the role in the URL may not be there yet.
+    """
+    project = _project(folder)
+    scripts = [
+        {
+            "source": name,
+            "sql": role_script(
+                role,
+                database=database_of(source.url),
+                tables=source.tables,
+                publication=slot_name(project.settings.name, name),
+            ),
+        }
+        for name, source in project.settings.sources.items()
+        if isinstance(source, PostgresSource)
+    ]
+    data = {"role": role, "scripts": scripts}
+    answer(data, as_json=as_json, show=lambda _: print(*(each["sql"] for each in scripts), end=""))
+
+
+def _project(folder: Path) -> Project:
     if not (folder / SETTINGS_FILE).exists():
         raise UsageError(
             "no_database_named",
@@ -48,11 +83,27 @@ def _of_project(folder: Path, tables: Sequence[str] | None) -> dict[str, Checkup
             where=str(folder),
             next_step="upwell doctor postgresql://user:password@host:5432/database, or mysql://…",
         )
-    project = project_in(folder)
+    return project_in(folder)
+
+
+def _of_sources(project: Project, tables: Sequence[str] | None) -> dict[str, Checkup]:
     return {
         name: _of_source(source, tables or source.tables, slot_name(project.settings.name, name))
         for name, source in project.settings.sources.items()
     }
+
+
+def _of_secrets(project: Project) -> Iterator[Check]:
+    """Passwords and keys that more people may read than follow the sources."""
+    for where in project.written_out:
+        said = f"{where}: a password or key stands in the file itself, and so in every backup"
+        step = "write it into a file that only you may read, and ${file:PATH} in its place"
+        yield Check("secret_written_out", "warning", where, said, step)
+    for path in project.secret_files:
+        if is_open_to_all(path):
+            said = f"everybody on this machine may read or change the secret in {path}"
+            step = f"chmod 600 {shlex.quote(str(path))}"
+            yield Check("secret_open_to_all", "warning", str(path), said, step)
 
 
 def _of_url(url: str, tables: Sequence[str] | None) -> Checkup:
@@ -80,6 +131,7 @@ def _plain(name: str, checkup: Checkup) -> dict[str, Any]:
 
 
 def _show(data: Mapping[str, Any]) -> None:
+    _show_checks(data["secrets"])
     for source in data["sources"]:
         if source["source"]:
             console.print(f"[bold]{source['source']}[/]")

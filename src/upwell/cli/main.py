@@ -99,12 +99,25 @@ def doctor(
         str | None, typer.Argument(help="The database; default: the source of the project here.")
     ] = None,
     tables: TableNames = None,
+    role_script: Annotated[
+        str | None,
+        typer.Option(help="Print the SQL that makes this role, with just the rights needed."),
+    ] = None,
     project: Folder = HERE,
     as_json: Json = False,
 ) -> None:
     """Is a database fit to be followed, and what to run if not."""
     from upwell.cli import doctor as surgery
 
+    if role_script is not None:
+        if url is not None or tables is not None:
+            raise UsageError(
+                "role_script_of_project",
+                "a role script is for the sources and tables of a project",
+                next_step="leave out URL and --tables; draft a project first: upwell init",
+            )
+        surgery.role_scripts(project, role_script, as_json=as_json)
+        return
     surgery.doctor(url, project, _listed(tables), as_json=as_json)
 
 

@@ -193,6 +193,12 @@ def _line(event: str, facts: Mapping[str, Any]) -> str:
             return f"[yellow]![/] the lake at {facts['lake']} holds nothing yet: it begins now"
         case "store_set_aside":
             return f"[yellow]![/] {facts['why']} Set aside as {facts['moved_to']}; reading anew."
+        case "privacy_changed":
+            said = (
+                f"what is left out of {facts['table']} has changed: it is read anew; its history "
+                "until now stays in the lake, if there is one"
+            )
+            return f"[yellow]![/] {said}"
         case "died":
             return f"[yellow]![/] the {facts['process']} process died; starting it again"
         case _:

@@ -11,7 +11,7 @@ version in order, once, from the version the follower names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -40,11 +40,15 @@ class Operation(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why some rows of a ``TableChanges`` cannot be stored as they are; they go to quarantine."""
+    """Why some rows of a ``TableChanges`` cannot be stored as they are; they go to quarantine.
+
+    ``column`` holds the refused values; empty where they are of no one column.
+    """
 
     reason: str
     rows: Bools
     raw: Sequence[str]  # the refused value as text, one for each True in ``rows``
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class TableChanges:
 
     ``old_keys`` holds the key columns before the change for the rows listed in ``old_key_rows``
     (ascending): at least every UPDATE that moved the key. ``unchanged[column]`` marks values the
-    source did not send because they did not change (unchanged TOAST).
+    source did not send because they did not change (unchanged TOAST). ``is_filtered``: rows of the
+    table are left out, so that an UPDATE may be of one that is not stored.
     """
 
     schema: TableSchema
@@ -68,6 +73,7 @@ class TableChanges:
     old_keys: pa.Table | None = None
     unchanged: Mapping[str, Bools] = field(default_factory=dict)
     refusals: Sequence[Refusal] = ()
+    is_filtered: bool = False
 
     @property
     def table(self) -> str:
@@ -139,10 +145,15 @@ class SourceTable:
 
     ``state`` is text that only the source can interpret. It is another one whenever rows read
     before may not be what they would be if read now; the engine keeps it beside the rows.
+    ``terms`` stand for what of the table may be stored: rows of other terms do not stand with these
+    in one log. Empty where all of it may.
+    ``is_kept``: it is not read anew whatever becomes of it, so its stream leaves no row out.
     """
 
     schema: TableSchema
     state: str
+    terms: str = ""
+    is_kept: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -152,12 +163,14 @@ class SourceTable:
 @dataclass(frozen=True, slots=True)
 class SourceTables:
     """What a source has of the tables it was asked for, by name in SQL: those that can be followed,
-    why the others cannot, and what has become of those that were known.
+    why the others cannot, and what has become of those that were known. ``leave_values_out`` names
+    tables of whose rows the stream may leave out values that did not change.
     """
 
     tables: Mapping[str, SourceTable]
     unfit: Mapping[str, UpwellError] = field(default_factory=dict)
     changes: Mapping[str, LayoutChange] = field(default_factory=dict)
+    leave_values_out: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +194,15 @@ class LayoutChange:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRows:
-    """Copied rows that cannot be stored: why, the values as text, the rest of each row."""
+    """Copied rows that cannot be stored: why, the values as text, the rest of each row.
+
+    ``column`` holds those values; empty where they are of no one column.
+    """
 
     reason: str
     raw: Sequence[str]
     rows: pa.RecordBatch
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +334,11 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
-        """The configured tables as they stand, compared with the states last ``known``."""
+        """The configured tables as they stand, compared with the states last ``known``.
+
+        Raises ``EnvironmentFault`` where a known table may not be read just now: that can be mended
+        without its rows becoming others.
+        """
         ...
 
     def checksum_sql(self, schema: TableSchema, relation: str) -> str:

@@ -22,7 +22,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from upwell.core.protocols import Bools, Int64s, Operation, TableChanges, Transactions
+from upwell.core.protocols import Int64s, Operation, TableChanges, Transactions
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import column_definition, quote, quote_table, quoted_list, screened
 from upwell.ingest.images import Touched, chain_images, last_images
@@ -157,12 +157,13 @@ class CopiedTables:
         copied = _copied(schema)
         has_moved = np.zeros(len(change.operations), np.bool_)
         has_moved[change.old_key_rows] = True
-        rows = self._rows.stored(copied, copied.columns, change.rows)
-        flags = {}
+        sent, flags = change.rows, {}
         for name, mask in change.unchanged.items():
-            # What stands under the old key may have been read later, and be of another row.
-            rows = _with_flag(rows, _MISSING + name, mask & has_moved)
+            # A row that left and came back without a value misses it; and what stands under the
+            # old key of one that moved may have been read later, and be of another row.
+            sent = sent.append_column(_MISSING + name, pa.array(mask, mask=~mask))
             flags[_MISSING + name] = mask & ~has_moved
+        rows = self._rows.stored(copied, copied.columns, sent)
         touched = self._rows.touched(copied, change, rows)
         if change.unchanged:
             touched = _with_unread(touched, change, copied)
@@ -226,12 +227,6 @@ def _flags(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 def _lacks(schema: TableSchema) -> str:
     return " OR ".join(quote(_MISSING + name) for name in _long(schema))
-
-
-def _with_flag(rows: pa.Table, name: str, is_set: Bools) -> pa.Table:
-    """The column of a flag: true where it is set, else NULL."""
-    flags = pa.array(np.ones(len(is_set), np.bool_), mask=~is_set)
-    return rows.set_column(rows.column_names.index(name), name, flags)
 
 
 def _with_unread(touched: Touched, change: TableChanges, copied: TableSchema) -> Touched:

@@ -51,18 +51,18 @@ class Copying:
 def copies(connection: duckdb.DuckDBPyConnection) -> dict[str, Copying]:
     """The tables being read, by SQL name."""
     rows = connection.execute(
-        "SELECT c.layout, c.state, c.identity, c.reach, c.estimated_rows, count(p.place), "
+        "SELECT c.layout, c.state, c.terms, c.identity, c.reach, c.estimated_rows, count(p.place), "
         "count(p.place) FILTER (p.is_stored) FROM _upwell.copies c "
         "LEFT JOIN _upwell.copied_parts p ON p.name = c.name GROUP BY ALL"
     ).fetchall()
     found = (
         Copying(
-            SourceTable(msgspec.json.decode(layout, type=TableSchema), state),
+            SourceTable(msgspec.json.decode(layout, type=TableSchema), state, terms),
             identity,
             Position(reach),
             *numbers,
         )
-        for layout, state, identity, reach, *numbers in rows
+        for layout, state, terms, identity, reach, *numbers in rows
     )
     return {each.table.name: each for each in found}
 
@@ -73,8 +73,8 @@ def begin(connection: duckdb.DuckDBPyConnection, table: SourceTable) -> None:
     copied.create(connection, table.schema)
     layout = msgspec.json.encode(table.schema).decode()
     connection.execute(
-        "INSERT INTO _upwell.copies VALUES (?, ?, ?, ?, ?, 0)",
-        [table.name, layout, table.state, uuid4().hex, BEGINNING],
+        "INSERT INTO _upwell.copies VALUES (?, ?, ?, ?, ?, ?, 0)",
+        [table.name, layout, table.state, table.terms, uuid4().hex, BEGINNING],
     )
 
 

@@ -90,11 +90,13 @@ def chain_images(
     is_unfilled = np.zeros(len(rows), np.bool_)
     table = pa.concat_tables([touched.before, after])
     for name, is_left_out in unchanged.items():
-        is_known = np.concatenate([there, ~is_left_out])
+        # What a DELETE leaves ends what is known, also where a row was refused or left the table.
+        is_known = np.concatenate([there, ~is_left_out]) | ~is_row
         last = _last_known(is_known[order], row_begins)
-        is_unfilled[order] |= last < 0
+        is_lost = (last < 0) | ~is_row[order[last]]
+        is_unfilled[order] |= is_lost
         source = np.empty(len(rows), np.int64)
-        source[order] = np.where(last < 0, order, order[last])
+        source[order] = np.where(is_lost, order, order[last])
         index = table.column_names.index(name)
         values = table.column(index).take(pa.array(source))
         table = table.set_column(index, table.schema.field(index), values)

@@ -3,7 +3,7 @@
 A refused row is one whose stored image is unknown from here on, so it leaves the current table (a
 DELETE of its key) and stands in ``upwell.quarantine`` with position, key and the refused value. It
 comes back with the next change that carries all its values; one that leaves some out, because they
-did not change, is held back too.
+did not change, is held back too. So is one of a row that was left out of the table until then.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from upwell.ingest.staging import registered
 
 _DESCRIBED = "_described"
 _HELD_BACK = "leaves out values that did not change, of a row that was refused before"
+_NOT_STORED = "leaves out values that did not change, of a row that was not stored before"
 
 
 def without_refused(
@@ -106,6 +107,9 @@ def hold_back(
     ).fetchall()
     refused = {key for (key,) in found}
     held = [row for row, key in zip(rows.tolist(), wanted, strict=True) if key in refused]
+    if change.is_filtered and not held:
+        not_stored = _refusing(change, rows.tolist(), _NOT_STORED)
+        return without_refused(connection, not_stored, transactions, version)
     if not held:
         raise IntegrityError(
             "before_image_missing",
@@ -115,12 +119,14 @@ def hold_back(
             next_step="Remove .upwell/hot.duckdb while Upwell is stopped and run again: "
             "everything is read anew from the source.",
         )
-    mask = np.zeros(len(keys), np.bool_)
-    mask[held] = True
-    refusal = Refusal(_HELD_BACK, mask, [""] * len(held))
-    return without_refused(
-        connection, dataclasses.replace(change, refusals=[refusal]), transactions, version
-    )
+    refused_before = _refusing(change, held, _HELD_BACK)
+    return without_refused(connection, refused_before, transactions, version)
+
+
+def _refusing(change: TableChanges, rows: list[int], reason: str) -> TableChanges:
+    mask = np.zeros(len(change.operations), np.bool_)
+    mask[rows] = True
+    return dataclasses.replace(change, refusals=[Refusal(reason, mask, [""] * len(rows))])
 
 
 def _described(connection: duckdb.DuckDBPyConnection, keys: pa.Table) -> list[str]:

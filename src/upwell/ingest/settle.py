@@ -1,8 +1,9 @@
 """A table that was read to its end takes its place.
 
 What is stored of it is compared with what was read, so that its change log goes on and says just
-what differs. Where the layouts are others than by columns added at the end, the log begins anew:
-rows of two layouts cannot stand in one.
+what differs. Where the layouts are others than by columns added at the end, or other rows or
+columns may be stored by now, the log begins anew: rows of two layouts cannot stand in one, nor may
+what is left out stay in it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def prepare(connection: duckdb.DuckDBPyConnection, copying: Copying) -> None:
     """
     schema = copying.table.schema
     stored = tables.captured(connection).get(schema.name)
-    if stored is not None and tables.has_grown(stored.schema, schema):
+    is_alike = stored is not None and stored.table.terms == copying.table.terms
+    if stored is not None and is_alike and tables.has_grown(stored.schema, schema):
         tables.widen(connection, stored.schema, schema)
     else:
         frozen = stored.frozen if stored is not None else "it is being read"

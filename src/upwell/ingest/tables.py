@@ -56,11 +56,13 @@ class Captured:
 def captured(connection: duckdb.DuckDBPyConnection) -> dict[str, Captured]:
     """The tables with rows in the store, by SQL name."""
     rows = connection.execute(
-        "SELECT layout, state, log, frozen FROM _upwell.captured ORDER BY name"
+        "SELECT layout, state, terms, log, frozen FROM _upwell.captured ORDER BY name"
     ).fetchall()
     tables = (
-        Captured(SourceTable(msgspec.json.decode(layout, type=TableSchema), state), log, frozen)
-        for layout, state, log, frozen in rows
+        Captured(
+            SourceTable(msgspec.json.decode(layout, type=TableSchema), state, terms), log, frozen
+        )
+        for layout, state, terms, log, frozen in rows
     )
     return {each.schema.name: each for each in tables}
 
@@ -78,14 +80,16 @@ def change_logs(connection: duckdb.DuckDBPyConnection) -> list[Logged]:
 def change_log(table: SourceTable, identity: str) -> Logged:
     """The change log of a captured table, as the lake holds it."""
     columns = (*table.schema.columns, *LOG_COLUMNS)
-    layout = msgspec.json.encode({**msgspec.to_builtins(table.schema), "state": table.state})
+    kept = {"state": table.state, "terms": table.terms}
+    layout = msgspec.json.encode({**msgspec.to_builtins(table.schema), **kept})
     return Logged(log_name(table.name), columns, "_version", LOG_BOUNDS, identity, layout.decode())
 
 
 def logged_table(layout: str) -> SourceTable:
     """The table of a change log, from what the lake holds as its layout."""
     schema = msgspec.json.decode(layout, type=TableSchema)
-    return SourceTable(schema, msgspec.json.decode(layout).get("state", ""))
+    kept = msgspec.json.decode(layout)
+    return SourceTable(schema, kept.get("state", ""), kept.get("terms", ""))
 
 
 def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
@@ -106,8 +110,8 @@ def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
     connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
     layout = msgspec.json.encode(schema).decode()
     connection.execute(
-        "INSERT INTO _upwell.captured VALUES (?, ?, ?, ?, ?)",
-        [schema.name, layout, of.log, of.table.state, of.frozen],
+        "INSERT INTO _upwell.captured VALUES (?, ?, ?, ?, ?, ?)",
+        [schema.name, layout, of.log, of.table.state, of.table.terms, of.frozen],
     )
 
 

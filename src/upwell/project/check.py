@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from upwell.core.errors import ProjectError
 from upwell.project.check_dashboards import check_dashboards
+from upwell.project.check_privacy import check_privacy
 from upwell.project.check_requirements import check_requirements
 from upwell.project.declared import Declarations, Declared
 from upwell.project.problems import problem, shown, unknown_name
@@ -245,6 +246,7 @@ def _taken(noun: str, name: str, where: str, within: str) -> ProjectError:
 
 CHECKS = (
     check_settings,
+    check_privacy,
     check_lake,
     check_semantic_models,
     check_metrics,

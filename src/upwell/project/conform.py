@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from upwell.project.document import Data, Document, Place
 from upwell.project.problems import Code, ProjectErrors, choices, nearest, problem, shown
+from upwell.project.value import reference_kind
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ def description_of(kind: inspect.Type) -> str:
 def _check(kind: inspect.Type, data: Data, place: Place, expected: str = "") -> Iterator[_Finding]:
     """What does not fit. ``expected`` completes "write …" where ``kind`` alone would not help."""
     match kind:
+        case inspect.Metadata() if reference_kind(kind) and not isinstance(data, str):
+            yield _secret_not_text(place)
         case inspect.Metadata():
             yield from _check(kind.type, data, place, (kind.extra or {}).get("expected", expected))
         case inspect.UnionType():
@@ -214,6 +217,12 @@ def _wrong_type(wanted: str, data: Data, place: Place, expected: str = "") -> _F
     if wanted == "text" and isinstance(data, bool | int | float) and not expected:
         step = "put it in quotes"
     return _Finding("project_type_wrong", what, place, step)
+
+
+def _secret_not_text(place: Place) -> _Finding:
+    """Does not quote what is there: a password may be all digits."""
+    what = f"`{spoken_place(place)}` should be text, and is not"
+    return _Finding("project_type_wrong", what, place, "put it in quotes")
 
 
 def _quoted(data: Data) -> str:

@@ -2,8 +2,8 @@
 
 Every file is read and checked for itself, then all of them against one another (``check.py``);
 everything that is wrong is raised at once as ``ProjectErrors``. Invariant: a ``Project`` that comes
-out holds together, so that no later stage meets an unknown name. Of the environment, only what
-``${NAME}`` in a URL asks for is looked at.
+out holds together, so that no later stage meets an unknown name. Of the environment, and of files
+outside the folder, only what references in ``upwell.yaml`` ask for is looked at.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from upwell.project.declared import Declarations, Declared
 from upwell.project.document import Document, parse
 from upwell.project.files import list_files, read_text
 from upwell.project.model_file import parse_model
-from upwell.project.problems import ProjectErrors, gathering, nearest, problem, shown
+from upwell.project.problems import Code, ProjectErrors, gathering, nearest, problem
+from upwell.project.references import UnresolvedError, resolve, without_references
 from upwell.project.settings import MysqlSource, PostgresSource, Settings, Source
-from upwell.project.url import VariableError, resolve
+from upwell.project.url import holds_password
+from upwell.project.value import Value, references_of
 from upwell.project.values import Dashboard, MetricsFile, Model, Project, RequirementsFile
 
 SETTINGS_FILE = "upwell.yaml"
@@ -37,6 +39,7 @@ _KINDS: Mapping[type[Source], tuple[str, tuple[str, ...]]] = {
 }
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Value)
 
 
 def read_project(folder: Path, *, environment: Mapping[str, str]) -> Project:
@@ -66,7 +69,17 @@ def read_project(folder: Path, *, environment: Mapping[str, str]) -> Project:
         metrics=_values(declared.metrics),
         dashboards=_values(declared.dashboards),
         requirements=_values(declared.requirements),
+        secret_files=reader.secret_files,
+        written_out=reader.written_out,
     )
+
+
+def read_settings(folder: Path, *, environment: Mapping[str, str]) -> Settings:
+    """What ``upwell.yaml`` says by now, each file that it refers to read anew.
+
+    Raises ``ProjectErrors``.
+    """
+    return _Reader(folder).settings(environment).value
 
 
 def warnings(project: Project) -> list[str]:
@@ -88,14 +101,15 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[ProjectError] = []
+        self.secret_files: tuple[Path, ...] = ()
+        self.written_out: tuple[str, ...] = ()
         self._folder = folder
         self._broken: set[str] = set()
 
     def declarations(self, environment: Mapping[str, str]) -> Declarations:
         settings = None
         with gathering(self.problems):
-            text = read_text(self._folder, SETTINGS_FILE)
-            settings = _resolved(_yaml(Settings)(text, SETTINGS_FILE), environment)
+            settings = self.settings(environment)
         models = self._read_all("models", ".sql", _model)
         metrics = self._read_all("metrics", ".yaml", _yaml(MetricsFile))
         dashboards = self._read_all("dashboards", ".yaml", _yaml(Dashboard))
@@ -123,6 +137,33 @@ class _Reader:
             requirements=self._by_name("requirements file", map(_named_by_file, requirements)),
             broken=frozenset(self._broken),
         )
+
+    def settings(self, environment: Mapping[str, str]) -> Declared[Settings]:
+        """The settings alone. Raises ``ProjectErrors``."""
+        text = read_text(self._folder, SETTINGS_FILE)
+        return self._resolved(_yaml(Settings)(text, SETTINGS_FILE), environment)
+
+    def _resolved(
+        self, settings: Declared[Settings], environment: Mapping[str, str]
+    ) -> Declared[Settings]:
+        """The settings with their references filled in."""
+        resolving = _Resolving(settings, environment, self._folder)
+        sources = {}
+        for name, source in settings.value.sources.items():
+            with gathering(resolving.problems):
+                sources[name] = resolving.filled(source, "sources", name)
+                _require_database(sources[name], settings.where("sources", name, "url"))
+        lake, value = settings.value.lake, settings.value
+        with gathering(resolving.problems):
+            lake = lake and resolving.filled(lake, "lake")
+        with gathering(resolving.problems):
+            value = resolving.filled(value)
+        if resolving.problems:
+            raise ProjectErrors(resolving.problems)
+        self.secret_files = tuple(dict.fromkeys(resolving.files))
+        self.written_out = tuple(resolving.written_out)
+        value = msgspec.structs.replace(value, sources=sources, lake=lake)
+        return Declared(value, settings.document)
 
     def _read_all(self, kind: str, suffix: str, parse_file: Callable[[str, str], T]) -> list[T]:
         """Every file of a sub-folder that can be read; the rest are problems."""
@@ -181,40 +222,51 @@ def _named_by_file(item: Declared[T]) -> tuple[str, Declared[T]]:
     return PurePosixPath(item.document.file).stem, item
 
 
-def _resolved(settings: Declared[Settings], environment: Mapping[str, str]) -> Declared[Settings]:
-    """The settings with the variables in URLs filled in."""
-    problems: list[ProjectError] = []
-    sources = dict(settings.value.sources)
-    for name, source in settings.value.sources.items():
-        with gathering(problems):
-            url = _resolved_url(source, settings.where("sources", name, "url"), environment)
-            sources[name] = msgspec.structs.replace(source, url=url)
-    if problems:
-        raise ProjectErrors(problems)
-    value = msgspec.structs.replace(settings.value, sources=sources)
-    return Declared(value, settings.document)
+class _Resolving:
+    """Fills in the references of settings, and notes which files they name."""
+
+    def __init__(
+        self, settings: Declared[Settings], environment: Mapping[str, str], folder: Path
+    ) -> None:
+        self.problems: list[ProjectError] = []
+        self.files: list[Path] = []
+        self.written_out: list[str] = []
+        self._settings = settings
+        self._environment = environment
+        self._folder = folder
+
+    def filled(self, part: S, *place: str) -> S:
+        """A part of the settings, at ``place``. Raises ProjectError for a reference to nothing."""
+        found = {}
+        for name, kind in references_of(type(part)).items():
+            where = self._settings.where(*place, name)
+            found[name] = self._value(getattr(part, name), where)
+            written = without_references(getattr(part, name))
+            if (kind == "secret" and written) or holds_password(written):
+                self.written_out.append(where)
+        return msgspec.structs.replace(part, **found)
+
+    def _value(self, text: str, where: str) -> str:
+        try:
+            resolved = resolve(text, self._environment, self._folder)
+        except UnresolvedError as error:
+            missing = error.is_variable
+            code: Code = "project_variable_missing" if missing else "project_secret_unreadable"
+            raise problem(code, error.what, where=where, next_step=error.next_step) from None
+        self.files += resolved.files
+        return resolved.text
 
 
-def _resolved_url(source: Source, where: str, environment: Mapping[str, str]) -> str:
-    try:
-        url = resolve(source.url, environment)
-    except VariableError as error:
-        if not error.name:
-            what = "`${` begins no variable here"
-            step = "write ${NAME} or ${NAME:-default}; a bare $ needs no braces"
-        else:
-            what = f"the environment variable {error.name} is not set"
-            step = f"set it (export {error.name}=…), or write ${{{error.name}:-default}}"
-        raise problem("project_variable_missing", what, where=where, next_step=step) from None
+def _require_database(source: Source, where: str) -> None:
+    """Says nothing of what is there instead: it may be a password alone."""
     kind, schemes = _KINDS[type(source)]
-    if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+    if not source.url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise problem(
             "project_value_wrong",
-            f"a {kind} source cannot be reached at `{shown(url)}`",
+            f"the URL is not that of a {kind} database",
             where=where,
             next_step=f"write {schemes[0]}://user:password@host:port/database",
         )
-    return url
 
 
 def _values(declared: Mapping[str, Declared[T]]) -> dict[str, T]:

@@ -16,6 +16,7 @@ from msgspec import NODEFAULT, Struct, inspect, to_builtins
 from upwell.project.conform import description_of
 from upwell.project.problems import MEANINGS
 from upwell.project.schema import FILE_KINDS, json_schema
+from upwell.project.value import reference_kind
 
 _INTRODUCTION = """\
 # Project files
@@ -29,6 +30,20 @@ such as `no` and `06:30` are text, with or without quotes.
 
 A **name** is lower-case letters, digits and `_`, beginning with a letter. A **span** is a number of
 hours or days: `24h`, `30d`. A **period** is a span, a number of calendar months (`12m`), or `all`.
+
+A **reference** keeps a password or an address out of the file. It may stand anywhere in a value
+that takes one:
+
+| reference | is |
+|---|---|
+| `${NAME}` | what the environment variable holds |
+| `${NAME:-default}` | the same, or the default if it is empty or not set |
+| `${file:PATH}` | the one line that a file holds; in a URL, whatever characters it has |
+| `file:PATH` | the same, as the whole value |
+
+A path is relative to the project's folder. What a reference leads to is never printed, logged,
+stored or backed up; `upwell doctor` warns of a file that everybody may read, and of a password that
+stands in `upwell.yaml` itself.
 """
 
 # A word of the introduction: how what is expected of such a text begins.
@@ -135,6 +150,8 @@ def _default(field: inspect.Field) -> str:
 
 def _takes(kind: inspect.Type) -> str:
     match kind:
+        case inspect.Metadata() if reference_kind(kind):
+            return "text or reference"
         case inspect.Metadata():
             return _spoken_pattern(kind) or _takes(kind.type)
         case inspect.UnionType():

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from upwell.core.policy import OnChange, OnFullLog, OnLostLog
 from upwell.project.url import redact_url
-from upwell.project.value import Name, Text, Value
+from upwell.project.value import Name, Reference, Secret, Text, Value
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
@@ -91,6 +91,47 @@ class KeptLog(Value, frozen=True, kw_only=True):
     ] = "stop"
 
 
+class Privacy(Value, frozen=True, kw_only=True):
+    """What of a table is never stored, nowhere: neither in the hot store nor in lake, quarantine,
+    backup or logs.
+
+    It holds for what is stored from then on. After a change of these settings a table is read
+    anew, and its history begins anew. The lake keeps the history until then, set aside as
+    `…__until_…`, with what was stored before: to be rid of that too, drop those tables.
+    """
+
+    drop: Annotated[
+        tuple[Text, ...],
+        Meta(description="Columns that are not stored. A column of the key cannot be dropped."),
+    ] = ()
+    keep: Annotated[
+        tuple[Text, ...] | None,
+        Meta(
+            description="Instead of `drop`: the only columns that are stored, beside the key and "
+            "`hash`. One that is added to the table later is not, until it stands here."
+        ),
+    ] = None
+    hash: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Columns of which a keyed hash is stored: HMAC-SHA-256 of the value's text "
+            "with `privacy_key`, 64 hexadecimal digits, NULL for NULL. The same value has the same "
+            "hash in every table, so that hashes can be joined and counted. A pseudonym, not "
+            "anonymity: whoever has the key can try all values of a column that has few."
+        ),
+    ] = ()
+    rows: Annotated[
+        str,
+        Meta(
+            description="The only rows that are stored, by a condition over the table's own "
+            "columns (dropped and hashed ones too, as they are in the source): `country <> 'DE'`. "
+            "Comparisons, `AND`, `OR`, `NOT`, `IN`, `BETWEEN`, `LIKE`, `IS NULL`, `lower`, "
+            "`upper`, `coalesce`. A row that comes to match is inserted, one that no longer does "
+            "is deleted."
+        ),
+    ] = ""
+
+
 _Copy = Annotated[
     CopyLoad, Meta(description="How hard the source may be read while tables are copied.")
 ]
@@ -98,17 +139,25 @@ _Changes = Annotated[
     LayoutChanges, Meta(description="What happens where a table's layout changes.")
 ]
 _Log = Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")]
+_Privacy = Annotated[
+    dict[Text, Privacy],
+    Meta(
+        description="What is left out of tables, by the name that `tables` gives them, before "
+        "anything of them is stored."
+    ),
+]
 
 
 class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field="type"):
     """A PostgreSQL database, followed by logical replication."""
 
     url: Annotated[
-        Text,
+        Reference,
         Meta(
-            description="`postgresql://user:password@host:port/database`. `${NAME}` and "
-            "`${NAME:-default}` are filled in from the environment, so that a password need not "
-            "stand in the file."
+            description="`postgresql://user:password@host:port/database`, best as `${SHOP_URL}` or "
+            "`file:/run/secrets/shop_url`, or with `${file:PATH}` for the password.",
+            min_length=1,
+            extra={"expected": "some text"},
         ),
     ]
     tables: Annotated[
@@ -131,6 +180,7 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
     copy: _Copy = CopyLoad()
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
+    privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property
     def home(self) -> str:
@@ -148,11 +198,13 @@ class MysqlSource(Value, frozen=True, kw_only=True, tag="mysql", tag_field="type
     """A MySQL or MariaDB database, followed by its binary log; needs the extra `mysql`."""
 
     url: Annotated[
-        Text,
+        Reference,
         Meta(
-            description="`mysql://user:password@host:port/database`; behind `?` the options "
-            "`ssl-mode`, `ssl-ca`, `ssl-cert`, `ssl-key`, `socket`, `connect-timeout`. `${NAME}` "
-            "and `${NAME:-default}` are filled in from the environment."
+            description="`mysql://user:password@host:port/database`, best as `${SHOP_URL}` or "
+            "`file:/run/secrets/shop_url`; behind `?` the options `ssl-mode`, `ssl-ca`, "
+            "`ssl-cert`, `ssl-key`, `socket`, `connect-timeout`.",
+            min_length=1,
+            extra={"expected": "some text"},
         ),
     ]
     tables: Annotated[
@@ -175,6 +227,7 @@ class MysqlSource(Value, frozen=True, kw_only=True, tag="mysql", tag_field="type
     copy: _Copy = CopyLoad()
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
+    privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property
     def home(self) -> str:
@@ -207,26 +260,26 @@ class Serve(Value, frozen=True, kw_only=True):
 class Lake(Value, frozen=True, kw_only=True):
     """Where the durable copy lies, in Iceberg tables that other programs read as well.
 
-    A lake in a bucket needs an Iceberg REST catalog; keys are references such as `${LAKE_KEY}`.
+    A lake in a bucket needs an Iceberg REST catalog; write its keys as references.
     """
 
     uri: Annotated[Text, Meta(description="A folder (`./lake`) or `s3://bucket/prefix`.")] = (
         "./lake"
     )
     catalog: Annotated[
-        str, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
+        Reference, Meta(description="Address of the Iceberg REST catalog of a lake in a bucket.")
     ] = ""
     warehouse: Annotated[
         str, Meta(description="What the catalog calls the lake's place; default: the bucket.")
     ] = ""
     endpoint: Annotated[
-        str, Meta(description="Address of S3-compatible storage; default: that of AWS.")
+        Reference, Meta(description="Address of S3-compatible storage; default: that of AWS.")
     ] = ""
     region: Annotated[str, Meta(description="Region of the bucket.")] = ""
     access_key: Annotated[
-        str, Meta(description="Access key; default: what the machine's role gives.")
+        Reference, Meta(description="Access key; default: what the machine's role gives.")
     ] = ""
-    secret_key: Annotated[str, Meta(description="Secret of the access key.")] = ""
+    secret_key: Annotated[Secret, Meta(description="Secret of the access key.")] = ""
     commit_seconds: Annotated[
         float, Meta(description="What was taken in is durable after about this long.", ge=1)
     ] = 30.0
@@ -284,3 +337,16 @@ class Settings(Value, frozen=True, kw_only=True):
         Lake | None,
         Meta(description="Where the durable copy lies; `null`: there is none."),
     ] = Lake()
+    privacy_key: Annotated[
+        Secret,
+        Meta(
+            description="Secret key of hashed columns (`privacy`), at least 16 characters. With "
+            "another key all hashes are others."
+        ),
+    ] = ""
+
+    def __repr__(self) -> str:
+        return f"Settings(name={self.name!r}, sources={self.sources!r}, lake={self.lake!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the key
+        return [("name", self.name), ("sources", self.sources), ("lake", self.lake)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 Name = Annotated[
     str,
@@ -34,7 +34,24 @@ Period = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(min_length=1, extra={"expected": "some text"})]
+Reference = Annotated[str, Meta(extra={"reference": "address"})]
+"""Text that ``${NAME}``, ``${file:PATH}`` or ``file:PATH`` may stand in: see ``references.py``."""
+Secret = Annotated[str, Meta(extra={"reference": "secret"})]
+"""Such text of which nothing may be shown."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A strict, immutable struct: an unknown key in a file is an error."""
+
+
+def references_of(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The fields of a struct that are a ``Reference`` or a ``Secret``, and which of the two."""
+    found = inspect.type_info(kind)
+    assert isinstance(found, inspect.StructType)  # noqa: S101 - what a struct's type is
+    kinds = {field.name: reference_kind(field.type) for field in found.fields}
+    return {name: kind for name, kind in kinds.items() if kind}
+
+
+def reference_kind(kind: inspect.Type) -> str:
+    """``address`` or ``secret`` of a field's type that takes references; else empty."""
+    return (kind.extra or {}).get("reference", "") if isinstance(kind, inspect.Metadata) else ""

@@ -311,7 +311,8 @@ class Project(Value, frozen=True, kw_only=True):
     """A project folder, read and checked file by file and against itself.
 
     Dashboards and requirement files are keyed by file name without ending; metrics, models and
-    semantic models by name.
+    semantic models by name. ``secret_files`` are those that references in the settings name,
+    ``written_out`` says where a password or key stands in the settings itself.
     """
 
     folder: Path
@@ -321,3 +322,5 @@ class Project(Value, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     dashboards: dict[str, Dashboard]
     requirements: dict[str, RequirementsFile]
+    secret_files: tuple[Path, ...] = ()
+    written_out: tuple[str, ...] = ()

@@ -51,12 +51,14 @@ CREATE TABLE IF NOT EXISTS _upwell.captured (
     layout VARCHAR NOT NULL,
     log VARCHAR NOT NULL,
     state VARCHAR NOT NULL,
+    terms VARCHAR NOT NULL,
     frozen VARCHAR NOT NULL
 );
 CREATE TABLE IF NOT EXISTS _upwell.copies (
     name VARCHAR NOT NULL,
     layout VARCHAR NOT NULL,
     state VARCHAR NOT NULL,
+    terms VARCHAR NOT NULL,
     identity VARCHAR NOT NULL,
     reach VARCHAR NOT NULL,
     estimated_rows BIGINT NOT NULL

@@ -127,7 +127,7 @@ def test_a_database_is_captured_over_tls(encrypted: Server) -> None:
         channel.close()
     capture(url, "upwell_tls")
     error = error_of(PostgresSource("s", f"{url}&sslmode=verify-full", ["a"], slot="s").look)
-    assert error.code == "certificate_refused"
+    assert error.code == "root_certificate_missing"
 
 
 def test_a_server_without_tls_refuses_who_insists_on_it(postgres: Server) -> None:

@@ -4,6 +4,8 @@ left out.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from upwell.core.errors import EnvironmentFault, UsageError
@@ -75,6 +77,8 @@ FILLS: dict[str, tuple[str, dict[str, object]]] = {
 HARMLESS = [
     "alter table a add m int",
     "alter table a add m int; alter table a alter m set default 7",
+    "create domain counted as int; alter table a add m counted",
+    "create type mood as enum ('good', 'bad'); alter table a add m mood",
     "alter table a alter note type varchar(50)",
     "alter table a alter note type text",
     "alter table a alter n set default 5",
@@ -250,6 +254,25 @@ def test_rows_that_came_before_a_change_are_left_out_where_the_table_is_read_ane
     assert [row["id"] for row in rows_of(batches)] == [9]
 
 
+def test_all_rows_of_a_table_that_is_not_read_anew_come_under_their_own_layouts(
+    database: Database,
+) -> None:
+    database.run(TABLE)
+    position = database.start("a")
+    kept = [replace(each, is_kept=True) for each in database.tables()]
+    stream = database.sources[-1].stream(position, kept)
+    database.run("insert into a values (2, 'b', 5, 'before'); alter table a drop n, add m int")
+    database.run("insert into a values (3, 'c', 'after', 6); alter table a alter m type text")
+    database.run("insert into a values (4, 'd', 'last', '7')")
+    batches = gather(stream, database)
+    assert layouts_of(batches)[0].why == "column n was dropped"
+    assert rows_of(batches) == [
+        {"id": 2, "code": "b", "n": 5, "note": "before"},
+        {"id": 3, "code": "c", "note": "after", "m": 6},
+        {"id": 4, "code": "d", "note": "last", "m": "7"},
+    ]
+
+
 def test_a_truncation_under_a_layout_that_is_no_more_is_left_out(database: Database) -> None:
     database.run(TABLE)
     stream = database.stream(database.start("a"))
@@ -377,3 +400,11 @@ def published_tables(database: Database) -> list[str]:
     query = "select tablename from pg_publication_tables where pubname = %s order by 1"
     rows = database.connection.execute(query, [database.slot]).fetchall()
     return [name for (name,) in rows]
+
+
+def test_a_log_that_leaves_values_out_is_told(database: Database) -> None:
+    database.run("create table a (id int primary key, t text); create table b (id int primary key)")
+    database.run("alter table b replica identity full")
+    source = database.source("a", "b")
+    assert list(source.look().leave_values_out) == ["shop.a"]
+    source.close()

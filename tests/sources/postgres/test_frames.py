@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from unittest import mock
 
@@ -24,17 +25,18 @@ payloads = st.one_of(
 )
 
 
-def one_by_one(data: bytes) -> tuple[list[tuple[int, int]], int, bool]:
+def one_by_one(data: bytes, passed: bytes) -> tuple[list[tuple[int, int]], int, bool]:
     """Payloads, the place behind them, and whether a control message stands there."""
     found: list[tuple[int, int]] = []
     at = 0
     while at + 5 <= len(data):
-        if data[at] != ord("d"):
+        if data[at] != ord("d") and data[at] not in passed:
             return found, at, True
         end = at + 1 + struct.unpack_from(">I", data, at + 1)[0]
         if end > len(data):
             break
-        found.append((at + 5, end))
+        if data[at] == ord("d"):
+            found.append((at + 5, end))
         at = end
     return found, at, False
 
@@ -42,24 +44,38 @@ def one_by_one(data: bytes) -> tuple[list[tuple[int, int]], int, bool]:
 @given(
     contents=st.lists(payloads, max_size=30),
     control=st.booleans(),
+    passed=st.sampled_from([b"", b"S", b"NS"]),
     cut=st.integers(0, 60),
     before=st.binary(max_size=5),
     long_bytes=st.sampled_from([10, 30, 1 << 20]),
 )
 def test_columns_and_steps_find_the_same_messages(
-    contents: list[bytes], control: bool, cut: int, before: bytes, long_bytes: int
+    *,
+    contents: list[bytes],
+    control: bool,
+    passed: bytes,
+    cut: int,
+    before: bytes,
+    long_bytes: int,
 ) -> None:
     """Whatever counts as a long message."""
-    data = b"".join(b"d" + struct.pack(">I", len(each) + 4) + each for each in contents)
-    data += b"N\0\0\0\4" if control else b""
+    letters = itertools.cycle(b"ddd" + passed[:1])
+    messages = [
+        bytes([letter]) + struct.pack(">I", len(each) + 4) + each
+        for letter, each in zip(letters, contents, strict=False)
+    ]
+    data = b"".join(messages) + (b"E\0\0\0\4" if control else b"")
     data = data[: max(0, len(data) - cut)]
     buffer = np.frombuffer(before + data + bytes(PADDING_BYTES), np.uint8)
     start = len(before)
     with mock.patch.object(frames, "_LONG_BYTES", long_bytes):
-        found = frames.split(buffer, start, start + len(data), (OPENING,))
-    expected, position, is_control = one_by_one(data)
+        found = frames.split(buffer, start, start + len(data), (OPENING,), passed=passed)
+    expected, position, is_control = one_by_one(data, passed)
     assert list(zip(found.starts - start, found.ends - start, strict=True)) == expected
     assert (found.next - start, found.is_control) == (position, is_control)
+    head = data[position + 1 : position + 5]
+    claimed = int.from_bytes(head, "big") + 1 if len(head) == 4 else 5
+    assert found.needs - start == position + claimed
 
 
 @given(data=st.binary(max_size=200), is_data=st.booleans())
@@ -83,8 +99,14 @@ def test_a_message_longer_than_the_search_expects_is_found() -> None:
     assert (found.ends - found.starts).tolist() == [22, big, 32]
 
 
-@pytest.mark.parametrize("length", [0, 3, 0x80000000, 0xFFFFFFFF])
-def test_a_length_that_cannot_be_is_refused(length: int) -> None:
-    data = b"d" + struct.pack(">I", length) + bytes(40)
+@pytest.mark.parametrize(
+    ("letter", "length"),
+    [
+        *itertools.product((b"d", b"N", b"E"), (0, 3, (1 << 30) + 5, 0x7FFFFFFF, 0xFFFFFFFF)),
+        (b"E", 1 << 21),
+    ],
+)
+def test_a_length_that_cannot_be_is_refused(letter: bytes, length: int) -> None:
+    data = letter + struct.pack(">I", length) + bytes(40)
     with pytest.raises(IntegrityError):
         frames.split(np.frombuffer(data, np.uint8), 0, 40, (OPENING,))

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 import pytest
 
+from upwell.core.errors import IntegrityError
 from upwell.core.position import Position
 from upwell.core.protocols import RefusedRows, TableChanges
 from upwell.demo.server import Server
+from upwell.sources.postgres import stream as streaming
 from upwell.sources.postgres.checksum import row_checksums, wal_position
-from upwell.sources.postgres.replication import drop_slot
+from upwell.sources.postgres.replication import drop_slot, start_replication
 
 from .conftest import Database
 from .replica import Replica, copied, reached
@@ -289,3 +292,21 @@ def test_a_type_that_appears_in_mid_stream_turns_the_stream_to_text(database: Da
     replica.follow(stream, reached(wal_position(database.url)))
     row = replica.rows["shop.m"][2,]
     assert row.to_pylist() == [{"id": 2, "note": "text", "span": "1 day"}]
+
+
+def test_a_server_that_sends_binary_though_text_was_asked_for_is_refused(
+    database_18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking again and again would be no answer."""
+    database_18.run("create table m (id int primary key, span interval)")
+    position = database_18.start("m")
+
+    def always_binary(*arguments: Any, binary: bool) -> None:
+        assert not binary
+        start_replication(*arguments, binary=True)
+
+    monkeypatch.setattr(streaming, "start_replication", always_binary)
+    stream = database_18.stream(position)
+    database_18.run("insert into m values (1, '1 day')")
+    with pytest.raises(IntegrityError, match="asked for as text"):
+        Replica().follow(stream, reached(wal_position(database_18.url)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upwell.core.errors import IntegrityError
@@ -44,7 +45,7 @@ def encoded(value: Decimal) -> bytes:
     return head + struct.pack(f">{len(groups)}h", *groups)
 
 
-def read(values: list[Decimal | None]) -> Numerics:
+def read(values: Sequence[Decimal | None]) -> Numerics:
     parts = [b"" if value is None else encoded(value) for value in values]
     lengths = np.array([len(part) for part in parts], np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -119,7 +120,44 @@ def test_a_value_out_of_range_is_refused_never_wrapped(
     )
 )
 def test_the_text_of_a_numeric_is_the_servers(values: list[Decimal | None]) -> None:
-    assert numerics.written(read(values)).to_pylist() == [printed(value) for value in values]
+    texts, refused = numerics.written(read(values))
+    assert texts.to_pylist() == [printed(value) for value in values]
+    assert not refused.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    values=st.lists(
+        st.builds(
+            lambda units, exponent: Decimal(f"{units}E{exponent}"),
+            st.integers(-(10**12), 10**12),
+            st.integers(-16_000, 40_000),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_numeric_of_very_many_digits_is_written_out_or_in_short(values: list[Decimal]) -> None:
+    parts = read(values)
+    texts, _ = numerics.written(parts)
+    assert texts.to_pylist() == [printed(value) for value in values]
+    short = [Decimal(numerics.in_short(parts, row)) for row in range(len(values))]
+    assert short == values
+
+
+def test_digits_that_are_not_on_the_wire_do_not_fill_the_memory() -> None:
+    """Ten bytes may stand for 131,072 digits: a column of those is written as far as is bounded."""
+    many = 3000
+    raw = (struct.pack(">hhHH", 1, 32767, 0, 0) + struct.pack(">H", 7)) * many
+    buffer = np.frombuffer(raw + bytes(PADDING_BYTES), np.uint8)
+    starts, lengths = np.arange(many) * 10, np.full(many, 10)
+    parts = numerics.read(Views(buffer), starts, lengths, np.ones(many, np.bool_))
+    texts, refused = numerics.written(parts)
+    assert texts.nbytes < 70 << 20
+    assert texts[0].as_py() == "7" + "0" * 131_068
+    assert (np.asarray(texts.is_null()) == refused).all()
+    assert 0 < refused.sum() < many
+    assert numerics.in_short(parts, many - 1) == "7e131068"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +167,8 @@ def test_the_text_of_a_numeric_is_the_servers(values: list[Decimal | None]) -> N
         struct.pack(">hhHH", -1, 0, 0, 0),
         struct.pack(">hhHH", 0, 0, 0x1234, 0),
         struct.pack(">hhHH", 1, 0, 0, 0) + struct.pack(">H", 10_000),
+        struct.pack(">hhHH", 1, 9, 0, 0) + struct.pack(">H", 10_000),
+        struct.pack(">hhHH", 1, 9, 0, 0) + struct.pack(">H", 0xFFFF),
     ],
 )
 def test_a_numeric_that_contradicts_itself_is_refused(raw: bytes) -> None:

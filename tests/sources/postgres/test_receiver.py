@@ -30,7 +30,7 @@ class Line:
     ) -> list[dict[str, str | None]]:
         raise NotImplementedError
 
-    def start_copy(self, sql: str) -> None:
+    def start_copy(self, sql: str, *, timeout_seconds: float | None = None) -> None:
         raise NotImplementedError
 
     def receive(self) -> bytes:
@@ -42,8 +42,11 @@ class Line:
             raise Unavailable("connection_lost", "gone")
         return data
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, *, timeout_seconds: float = 0) -> None:  # noqa: ARG002 - the pair takes it at once
         self._ours.sendall(payload)
+
+    def cancel(self) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         self._ours.close()
@@ -156,3 +159,42 @@ def test_a_lost_connection_is_told_after_what_came_before_it(
     assert receiver.take(100) == b"last words"
     assert isinstance(receiver.failure, Unavailable)
     receiver.wait(60)  # returns at once
+
+
+def test_a_silent_server_is_asked_for_an_answer_and_then_given_up(line: Line) -> None:
+    receiver = Receiver(line, 7, status_seconds=60, silence_seconds=0.4, now_us=lambda: 0)
+    assert line.status() == (7, True)
+    line.server.sendall(b"here I am")
+    assert line.status() == (7, True)
+    eventually(lambda: receiver.failure is not None)
+    assert isinstance(receiver.failure, Unavailable)
+    assert receiver.failure.code == "connection_silent"
+    receiver.close()
+
+
+def test_a_server_that_we_do_not_listen_to_is_not_given_up(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "QUEUE_BYTES", 4)
+    receiver = Receiver(line, 7, status_seconds=0.05, silence_seconds=0.2, now_us=lambda: 0)
+    line.server.sendall(b"enough")
+    assert [line.status() for _ in range(20)] == [(7, False)] * 20  # a second
+    assert receiver.failure is None
+    assert receiver.take(100) == b"enough"
+    eventually(lambda: receiver.failure is not None)
+    receiver.close()
+
+
+def test_many_small_reads_fill_the_queue_too(
+    line: Line, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them costs far more memory than its bytes."""
+    monkeypatch.setattr(receiving, "_QUEUE_READS", 10)
+    for _ in range(10):
+        line.server.sendall(b"x")
+        eventually(lambda: select.select([line], [], [], 0)[0] == [])
+    line.server.sendall(b"y")
+    assert not receiver._is_nudged
+    assert receiver.take(100) == b"x" * 10
+    receiver.wait(5)
+    assert receiver.take(100) == b"y"

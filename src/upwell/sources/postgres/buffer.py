@@ -32,6 +32,8 @@ class ByteBuffer:
 
     def drop(self, count: int) -> None:
         """Forget the first ``count`` bytes; give back the memory of an exceptional amount."""
+        if count == 0:
+            return
         rest = self.bytes[count : self.filled].copy()
         self.filled = len(rest)
         if len(self.bytes) > _KEPT_BYTES and 4 * self.filled < len(self.bytes):

@@ -8,7 +8,7 @@ would make UPDATE and DELETE fail in the source itself.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
@@ -19,8 +19,9 @@ from upwell.core.errors import EnvironmentFault, UpwellError, UsageError
 from upwell.sources.postgres.datatypes import TEXT_OID, Aliases, data_type
 from upwell.sources.postgres.relations import (
     Relation,
-    find_relation,
+    find_relations,
     indistinct_columns,
+    is_of_rights,
     unfit,
 )
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable, split_name, sql_name
@@ -50,13 +51,16 @@ _ALIASES: LiteralString = """
         select oid, base, modifier from domain
          where base not in (select oid from pg_type where typtype = 'd')
          union all
-        select oid, oid, -1 from pg_type where typtype <> 'd' and oid >= 16384
+        select oid, oid, -1 from pg_type
+         where typtype in ('b', 'e') and typcategory <> 'A' and oid >= 16384
     )
     select b.oid::bigint, b.modifier,
            case when t.typtype = 'e' or t.typsend::text in ('textsend', 'citextsend')
                 then %s::bigint else b.base::bigint end
       from based b join pg_type t on t.oid = b.base
 """
+#: Types below this number are compiled into the server, and stand for no others.
+_FIRST_MADE = 10_000
 _LOG_END: LiteralString = """
     select case when pg_is_in_recovery() then '0/0' else pg_current_wal_insert_lsn()::text end
 """
@@ -69,7 +73,7 @@ _NAMES: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The captured tables as they stand, and the types that are not built in.
+    """The captured tables as they stand.
 
     ``log_end``: whatever made them what they are lies before it in the log. ``unfit`` says why
     others cannot be captured, by name in SQL: ``UsageError`` for one that is not
@@ -77,12 +81,19 @@ class Catalog:
     """
 
     tables: tuple[CapturedTable, ...]
-    aliases: Aliases
     log_end: int = 0
     unfit: Mapping[str, UpwellError] = field(default_factory=dict)
 
-    def only(self, names: Iterable[str]) -> Catalog:
-        """The same of some tables alone."""
+    def require_rights(self, names: Iterable[str]) -> None:
+        """Raise ``EnvironmentFault`` where one of these tables may not be read by this role."""
+        for name in names:
+            error = self.unfit.get(name)
+            if error is not None and is_of_rights(error):
+                raise error
+
+    def only(self, names: Collection[str]) -> Catalog:
+        """The same of some tables alone. Raises as ``require_rights`` does."""
+        self.require_rights(names)
         wanted = set(names)
         return replace(self, tables=tuple(each for each in self.tables if each.name in wanted))
 
@@ -103,14 +114,15 @@ class _Attribute:
 
 def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[str]) -> Catalog:
     """The tables ``names`` of the database, in that order, and why some cannot be captured."""
+    found = find_relations(connection, [split_name(name) for name in names])
     relations: dict[str, Relation] = {}
     unfit_tables: dict[str, UpwellError] = {}
     for name in names:
         try:
-            relations[name] = _relation(connection, name)
+            relations[name] = _fit(connection, found, name)
         except (EnvironmentFault, UsageError) as error:
             unfit_tables[sql_name(source, name)] = error
-    aliases, columns = read_columns(connection, [each.oid for each in relations.values()])
+    columns = read_columns(connection, [each.oid for each in relations.values()])
     tables = []
     for name, relation in relations.items():
         table = captured(relation, sql_name(source, name), columns[relation.oid])
@@ -121,20 +133,25 @@ def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[st
             tables.append(table)
     row = connection.execute(_LOG_END).fetchone()
     log_end = lsn_of(row[0]) if row else 0
-    return Catalog(tuple(tables), aliases, log_end, unfit_tables)
+    return Catalog(tuple(tables), log_end, unfit_tables)
+
+
+def read_aliases(connection: psycopg.Connection) -> Aliases:
+    """The types that behave as built-in ones."""
+    rows = connection.execute(_ALIASES, [TEXT_OID]).fetchall()
+    return {oid: (base, modifier) for oid, modifier, base in rows}
 
 
 def read_columns(
     connection: psycopg.Connection, oids: Sequence[int]
-) -> tuple[Aliases, Mapping[int, Sequence[CapturedColumn]]]:
-    """The types that are not built in, and the columns of each of these relations."""
-    aliases = {
-        oid: (base, modifier)
-        for oid, modifier, base in connection.execute(_ALIASES, [TEXT_OID]).fetchall()
-    }
+) -> Mapping[int, Sequence[CapturedColumn]]:
+    """The columns of each of these relations."""
     columns: dict[int, list[CapturedColumn]] = {oid: [] for oid in oids}
     cursor = connection.cursor(row_factory=class_row(_Attribute))
-    for row in cursor.execute(_COLUMNS, [list(columns)]):
+    rows = cursor.execute(_COLUMNS, [list(columns)]).fetchall()
+    is_all_compiled_in = all(row.type < _FIRST_MADE for row in rows)
+    aliases = {} if is_all_compiled_in else read_aliases(connection)
+    for row in rows:
         columns[row.oid].append(
             CapturedColumn(
                 name=row.name,
@@ -148,7 +165,7 @@ def read_columns(
                 has_default=row.has_default,
             )
         )
-    return aliases, columns
+    return columns
 
 
 def captured(relation: Relation, name: str, columns: Sequence[CapturedColumn]) -> CapturedTable:
@@ -161,16 +178,19 @@ def captured(relation: Relation, name: str, columns: Sequence[CapturedColumn]) -
         columns=tuple(columns),
         key=tuple(relation.key),
         file=relation.file,
+        logs_whole_rows=relation.identity == "f",
     )
 
 
-def _relation(connection: psycopg.Connection, name: str) -> Relation:
-    found = find_relation(connection, *split_name(name))
-    if found is None:
+def _fit(
+    connection: psycopg.Connection, found: Mapping[tuple[str, str], Relation], name: str
+) -> Relation:
+    relation = found.get(split_name(name))
+    if relation is None:
         raise _missing(connection, name)
-    for problem in unfit(found):
+    for problem in unfit(relation):
         raise problem
-    return found
+    return relation
 
 
 def _missing(connection: psycopg.Connection, name: str) -> UsageError:

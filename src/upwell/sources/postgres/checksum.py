@@ -60,7 +60,10 @@ def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Che
     All in one transaction of the source. A replica that has read up to ``wal_position``, taken
     before and found the same after, must have the same ones.
     """
-    with session(url) as connection, translated("compare with the source database", url):
+    with (
+        session(url, is_patient=True) as connection,
+        translated("compare with the source database", url),
+    ):
         connection.execute("SET statement_timeout = 0")
         catalog = read_catalog(connection, source, tables)
         for problem in catalog.unfit.values():

@@ -25,6 +25,11 @@ from upwell.sources.postgres.session import session
 from upwell.sources.postgres.statistics import Place, estimate_sizes
 from upwell.sources.postgres.survey import obstacles, project_name
 
+_OURSELVES = ("localhost", "127.0.0.1", "::1", "")
+_VERIFY = (
+    "turn on TLS at the server (ssl = on) and add to the URL "
+    "?sslmode=verify-full&sslrootcert=/path/of/ca.crt"
+)
 _SETTINGS: LiteralString = """
     select current_user::text as role,
            (select rolsuper from pg_roles where rolname = current_user) as is_superuser,
@@ -65,13 +70,16 @@ def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Che
             else Check(rule.code, "fault", "", rule.bad, rule.next_step)
             for rule in found
         ]
+        info, pgconn = connection.info, connection.pgconn
+        mode = info.get_parameters().get("sslmode", "")
+        checks += transport(info.host, is_encrypted=bool(pgconn.ssl_in_use), mode=mode)
         cursor = connection.cursor(row_factory=class_row(_Settings))
         settings = cursor.execute(_SETTINGS, [slot or ""]).fetchone()
         assert settings is not None  # noqa: S101 - a SELECT without FROM has one row
         checks += _cautions(settings)
         relations = list_relations(connection)
         chosen = relations if tables is None else list(_named(relations, tables))
-        _, columns = read_columns(connection, [each.oid for each in chosen])
+        columns = read_columns(connection, [each.oid for each in chosen])
         faults = {each.oid: obstacles(each, columns[each.oid]) for each in chosen}
         of_tables, fit = _of_tables(chosen, faults, settings, slot)
         against: Verdict = "fault" if tables else "warning"
@@ -81,6 +89,21 @@ def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Che
         if not fit and tables is None:
             checks.append(_nothing_fit(relations))
         return Checkup(tuple(checks), _sizes(connection, fit))
+
+
+def transport(host: str, *, is_encrypted: bool, mode: str) -> Iterator[Check]:
+    """Who could read what comes, or be taken for the server; nobody on the machine itself."""
+    if host.startswith("/") or host in _OURSELVES:
+        return
+    if not is_encrypted:
+        said = f"the connection to {host} is not encrypted: whoever stands between can read it"
+        yield Check("not_encrypted", "warning", "", said, _VERIFY)
+    elif mode != "verify-full":
+        said = f"whoever stands between could be taken for {host}: its certificate is not checked"
+        yield Check("server_not_verified", "warning", "", said, _VERIFY)
+    else:
+        said = f"the connection to {host} is encrypted, its certificate checked"
+        yield Check("server_not_verified", "ok", "", said)
 
 
 def _named(relations: Sequence[Relation], names: Sequence[str]) -> Iterator[Relation]:

@@ -23,7 +23,7 @@ from upwell.sources.postgres import numerics, texts
 from upwell.sources.postgres.datatypes import DataType, Kind
 from upwell.sources.postgres.frames import Bytes, corrupt
 from upwell.sources.postgres.views import Views, array_of, validity
-from upwell.sources.postgres.wal import EPOCH_DAYS, EPOCH_US
+from upwell.sources.postgres.wal import EARLIEST_DAYS, EARLIEST_US, EPOCH_DAYS, EPOCH_US
 
 NULL, UNCHANGED, TEXT, BINARY = (ord(letter) for letter in "nutb")
 
@@ -205,9 +205,10 @@ def _uuid(views: Views, values: Values, data_type: DataType, present: Bools) -> 
 def _date(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
     days = views.i4[values.starts].astype(np.int64)
     shifted = days + EPOCH_DAYS
-    refused = present & (shifted >= _INT32_MAX) & (days != _INT32_MAX)
-    shifted[days == _INT32_MAX] = _INT32_MAX
-    shifted[days == _INT32_MIN] = -_INT32_MAX
+    is_late, is_early = days == _INT32_MAX, days == _INT32_MIN
+    refused = present & (shifted >= _INT32_MAX) & ~is_late
+    refused |= present & (days < EARLIEST_DAYS) & ~is_early
+    shifted[is_late], shifted[is_early] = _INT32_MAX, -_INT32_MAX
     array = array_of(shifted.astype(np.int32), data_type.arrow, present & ~refused)
     if not refused.any():
         return Decoded(array)
@@ -218,6 +219,7 @@ def _timestamp(views: Views, values: Values, data_type: DataType, present: Bools
     moments = views.i8[values.starts].astype(np.int64)
     is_late, is_early = moments == _INT64_MAX, moments == _INT64_MIN
     refused = present & (moments >= _INT64_MAX - EPOCH_US) & ~is_late
+    refused |= present & (moments < EARLIEST_US) & ~is_early
     shifted = np.where(is_late | is_early | refused, 0, moments) + EPOCH_US
     shifted[is_late], shifted[is_early] = _INT64_MAX, -_INT64_MAX
     array = array_of(shifted, data_type.arrow, present & ~refused)
@@ -240,13 +242,22 @@ def _day_texts(days: Int64s) -> pa.Array:
 def _decimal(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
     parts = numerics.read(views, values.starts, values.lengths, present)
     array, refused = numerics.decimals(parts, data_type.precision, data_type.scale)
+    return Decoded(array, _refusal_of_numerics(data_type, refused, parts))
+
+
+def _numeric(views: Views, values: Values, data_type: DataType, present: Bools) -> Decoded:
+    parts = numerics.read(views, values.starts, values.lengths, present)
+    array, refused = numerics.written(parts)
+    return Decoded(array, _refusal_of_numerics(data_type, refused, parts))
+
+
+def _refusal_of_numerics(
+    data_type: DataType, refused: Bools, parts: numerics.Numerics
+) -> Refusal | None:
     if not refused.any():
-        return Decoded(array)
-    return Decoded(array, _refusal(data_type, refused, numerics.written(parts)))
-
-
-def _numeric(views: Views, values: Values, _type: DataType, present: Bools) -> Decoded:
-    return Decoded(numerics.written(numerics.read(views, values.starts, values.lengths, present)))
+        return None
+    raw = [numerics.in_short(parts, row) for row in np.flatnonzero(refused).tolist()]
+    return Refusal(f"{data_type.stored} cannot hold this value", refused, raw)
 
 
 #: Kind → (bytes of a value, 0 where they vary; reader).

@@ -18,15 +18,17 @@ from typing import LiteralString
 
 import psycopg
 
-from upwell.core.errors import UpwellError
 from upwell.core.protocols import Burden
-from upwell.sources.postgres.session import connection_text
+from upwell.sources.postgres.session import BoundedConnection, connection_text
 from upwell.sources.postgres.wal import is_reached, lsn_of
 
 READING_SECONDS = 0.5
 #: What following costs the source is looked at this often.
 BURDEN_SECONDS = 5.0
 _CONNECTING_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
+#: A thread that waits for a server which does not answer is left to find that out by itself.
+_CLOSING_SECONDS = 1.0
 _MOST_READINGS = 120
 _READ: LiteralString = """
     select pg_current_wal_flush_lsn()::text,
@@ -92,23 +94,27 @@ class SourceClock:
         return newest
 
     def close(self) -> None:
+        """Returns soon; ``noticed`` is not called any more, but for a call under way."""
         self._closing.set()
-        self._thread.join()
+        self._thread.join(_CLOSING_SECONDS)
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                with psycopg.connect(
+                with BoundedConnection.connect(
                     connection_text(self._url, application=f"{self._slot} clock"), autocommit=True
                 ) as connection:
+                    connection.answer_seconds = _ANSWER_SECONDS
                     self._read_until_closing(connection)
-            except (psycopg.Error, UpwellError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a server says, time goes on
                 _log.warning("the source's clock cannot be read: %s", error)
                 self._closing.wait(_CONNECTING_SECONDS)
 
     def _read_until_closing(self, connection: psycopg.Connection) -> None:
         while not self._closing.is_set():
             reading = read_clock(connection, self._now_us)
+            if self._closing.is_set():
+                return
             self._readings.append(reading)
             self._noticed(reading)
             if time.monotonic() - self._weighed_at > BURDEN_SECONDS:

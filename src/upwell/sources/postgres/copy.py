@@ -14,29 +14,26 @@ from typing import LiteralString
 import pyarrow as pa
 from psycopg import sql
 
-from upwell.core.errors import (
-    EnvironmentFault,
-    IntegrityError,
-    LayoutChangedError,
-    Unavailable,
-)
+from upwell.core.errors import LayoutChangedError, Unavailable, UpwellError
 from upwell.core.position import Position
 from upwell.core.protocols import Checksum, CopiedRows, CopyPlan, KeyRange, SourceTable
 from upwell.core.sql import quote
 from upwell.sources.postgres.catalog import read_catalog
-from upwell.sources.postgres.channel import Channel, await_readable, open_channel
+from upwell.sources.postgres.channel import Channel, await_data, await_readable, open_channel
 from upwell.sources.postgres.checksum import checksum
 from upwell.sources.postgres.copyout import CopyDecoder
 from upwell.sources.postgres.datatypes import OTHER
 from upwell.sources.postgres.drift import compare, is_rewritten
 from upwell.sources.postgres.keys import among, within
-from upwell.sources.postgres.session import Session, address, fault
+from upwell.sources.postgres.session import ANSWER_SECONDS, Session, address, fault
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
 from upwell.sources.postgres.wal import lsn_of, position_before
 
 #: Copied bytes are decoded in piles of about this many, or what has come before a pause as long.
 _PILE_BYTES = 1 << 20
 _PAUSE_SECONDS = 0.002
+#: Past it, nobody is there to come to the end of a part: the server allows itself less.
+PART_SECONDS = ANSWER_SECONDS
 #: How long transactions that began to write before we looked may take to end.
 WRITERS_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
@@ -70,6 +67,7 @@ class PostgresCopy:
         self._names = names
         self._application = application
         self._session = Session(url)
+        self._channel: Channel | None = None
         try:
             self._channel = self._opened()
         except BaseException:
@@ -121,7 +119,8 @@ class PostgresCopy:
 
     def close(self) -> None:
         """See ``core.protocols.Copy.close``."""
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
         self._session.close()
 
     def _read(self, table: SourceTable, where: str, *, by_place: bool = False) -> CopiedRows:
@@ -132,10 +131,11 @@ class PostgresCopy:
         statement = f"SELECT {selected} FROM ONLY {now.quoted} WHERE {where}"
         try:
             batches, size = self._copied(decoder, f"COPY ({statement}) TO STDOUT (FORMAT binary)")
-        except (EnvironmentFault, IntegrityError):
-            self._channel.close()  # which may be amid the answer
-            self._channel = self._opened()
-            self._require_same(table)  # a column gone or retyped is a change, not a fault
+        except UpwellError as error:
+            if not decoder.is_ready:  # but amid the answer, or gone
+                self._let_go_of_channel()
+            if not isinstance(error, Unavailable):
+                self._require_same(table)  # a column gone or retyped is a change, not a fault
             raise
         reached = self._looked_at(table, by_place=by_place)
         return CopiedRows(batches, decoder.refused, reached, size)
@@ -153,8 +153,9 @@ class PostgresCopy:
     def _copied(self, decoder: CopyDecoder, statement: str) -> tuple[list[pa.RecordBatch], int]:
         batches: list[pa.RecordBatch] = []
         size = 0
+        self._channel = self._channel or self._opened()
         self._channel.start_copy(statement)
-        for data in self._received(decoder):
+        for data in self._received(self._channel, decoder):
             size += len(data)
             batches += decoder.feed(data)
         if decoder.failure is not None:
@@ -162,26 +163,39 @@ class PostgresCopy:
             raise fault("copy a table", notice.sqlstate, notice.message, where)
         return batches, size
 
-    def _received(self, decoder: CopyDecoder) -> Iterator[bytes]:
+    @staticmethod
+    def _received(channel: Channel, decoder: CopyDecoder) -> Iterator[bytes]:
         """What comes, piled up: the server writes in small pieces, and taking each apart on its own
         costs more than its rows do.
         """
-        yield self._channel.receive()
+        deadline = time.monotonic() + PART_SECONDS
+        yield channel.receive()
         while not decoder.is_ready:
-            await_readable(self._channel)
-            parts = [self._channel.receive()]
+            await_data(channel, deadline)
+            parts = [channel.receive()]
             size = len(parts[0])
-            while size < _PILE_BYTES and await_readable(self._channel, _PAUSE_SECONDS):
-                parts.append(self._channel.receive())
+            while size < _PILE_BYTES and await_readable(channel, _PAUSE_SECONDS):
+                parts.append(channel.receive())
                 size += len(parts[-1])
+                if time.monotonic() >= deadline:
+                    break
             yield b"".join(parts)
+
+    def _let_go_of_channel(self) -> None:
+        """The server is amid an answer that we do not wait for; the next part has another one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.cancel()
+            channel.close()
 
     def _require_same(self, table: SourceTable, *, by_place: bool = False) -> CapturedTable:
         """The table in the catalogue. Raises ``LayoutChangedError`` if it is another one, or, for
-        reading ``by_place``, if its rows lie elsewhere now.
+        reading ``by_place``, if its rows lie elsewhere now; ``EnvironmentFault`` if this role may
+        not read it.
         """
         with self._session.use() as connection:
             catalog = read_catalog(connection, self._source, [self._names[table.name]])
+        catalog.require_rights([table.name])
         if not catalog.tables:
             (unfit,) = catalog.unfit.values()
             raise _changed(table, unfit.what)

@@ -27,16 +27,22 @@ BATCH_ROWS = 1 << 16
 _TEXT = DataType(Kind.TEXT, "VARCHAR", pa.string())
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER_BYTES = 19
+_MESSAGE_HEAD_BYTES = 5
 
 
 class CopyDecoder:
-    """The state of one table's copy. ``failure`` is set when the server ended it with an error."""
+    """The state of one table's copy. ``failure`` is set when the server ended it with an error.
+
+    The server says at its end how many rows it sent; another number is an ``IntegrityError``.
+    """
 
     def __init__(self, names: Sequence[str], types: Sequence[DataType]) -> None:
         self._names = list(names)
         self._types = [_TEXT if kind == OTHER else kind for kind in types]  # selected as text
         self._buffer = ByteBuffer()
         self._walked = 0
+        self._needed = 0
+        self._counted = 0
         self._starts: list[Int64s] = []
         self._ends: list[Int64s] = []
         self._rows = 0
@@ -54,21 +60,37 @@ class CopyDecoder:
             yield from self._batches()
 
     def _walk(self) -> None:
-        while not self.is_ready:
-            buffer = self._buffer
-            found = frames.split(buffer.bytes, self._walked, buffer.filled, (len(self._types),))
-            self._walked = found.next
-            self._keep(found.starts, found.ends)
-            if not found.is_control:
+        buffer = self._buffer
+        while not self.is_ready and buffer.filled >= self._needed:
+            if not self._is_copied:
+                openings = (len(self._types),)
+                found = frames.split(
+                    buffer.bytes, self._walked, buffer.filled, openings, passed=b"NSA"
+                )
+                self._walked, self._needed = found.next, found.needs
+                self._keep(found.starts, found.ends)
+                if not found.is_control:
+                    return
+            self._needed = self._walked + _MESSAGE_HEAD_BYTES
+            if buffer.filled < self._needed:
                 return
-            message = frames.control(buffer.bytes, found.next, buffer.filled)
+            message = frames.control(buffer.bytes, self._walked, buffer.filled)
             if message is None:
                 return
             letter, payload, self._walked = message
-            self._is_copied |= letter in "cE"
-            self.is_ready = letter == "Z"
-            if letter == "E":
-                self.failure = ending(letter, payload)
+            self._end(letter, payload)
+
+    def _end(self, letter: str, payload: bytes) -> None:
+        """A message of those that end a copy: it is over, it is complete, we may ask again."""
+        if letter == "d" or (letter == "Z" and not self._is_copied):
+            corrupt("rows after the end of a copy, or none at all")
+        self._is_copied |= letter in "cE"
+        self.is_ready = letter == "Z"
+        if letter == "E":
+            self.failure = ending(letter, payload)
+        if letter == "C" and payload != b"COPY %d\0" % self._counted:
+            said = payload.rstrip(b"\0").decode(errors="replace")
+            corrupt(f"{self._counted} rows came of a copy that ended as {said}")
 
     def _keep(self, starts: Int64s, ends: Int64s) -> None:
         """Rows only: the header before the first and the mark after the last are left out."""
@@ -88,6 +110,7 @@ class CopyDecoder:
         self._starts.append(starts[is_row])
         self._ends.append(ends[is_row])
         self._rows += int(is_row.sum())
+        self._counted += int(is_row.sum())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         starts = np.concatenate([np.empty(0, np.int64), *self._starts])
@@ -99,6 +122,7 @@ class CopyDecoder:
         ]
         self._starts, self._ends, self._rows = [], [], 0
         self._buffer.drop(self._walked)
+        self._needed -= self._walked
         self._walked = 0
         yield from (batch for batch in made if batch.num_rows)
 
@@ -122,8 +146,9 @@ class CopyDecoder:
             decoded = decode(views, Values(kinds, begins, lengths), kind)
             arrays.append(decoded.array)
             if decoded.refusal is not None:
-                named = f"{self._names[len(arrays) - 1]}: {decoded.refusal.reason}"
-                refusals.append(Refusal(named, decoded.refusal.rows, decoded.refusal.raw))
+                column, refusal = self._names[len(arrays) - 1], decoded.refusal
+                reason = f"{column}: {refusal.reason}"
+                refusals.append(Refusal(reason, refusal.rows, refusal.raw, column))
         if (places != ends).any():
             corrupt("bytes left over behind a copied row")
         return self._without_refused(
@@ -139,5 +164,5 @@ class CopyDecoder:
         for refusal in refusals:
             is_refused |= refusal.rows
             rows = batch.filter(pa.array(refusal.rows))
-            self.refused.append(RefusedRows(refusal.reason, refusal.raw, rows))
+            self.refused.append(RefusedRows(refusal.reason, refusal.raw, rows, refusal.column))
         return batch.filter(pa.array(~is_refused))

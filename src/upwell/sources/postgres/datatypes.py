@@ -102,7 +102,7 @@ def _numeric(modifier: int) -> DataType:
         precision = (modifier - 4) >> 16 & 0xFFFF
         scale = ((modifier - 4 & 0x7FF) ^ 1024) - 1024
         precision, scale = max(precision - min(scale, 0), scale), max(scale, 0)
-        if precision <= _LARGEST_PRECISION:
+        if 1 <= precision <= _LARGEST_PRECISION:
             return DataType(
                 Kind.DECIMAL,
                 f"DECIMAL({precision},{scale})",

@@ -24,7 +24,7 @@ from upwell.core.errors import EnvironmentFault
 from upwell.core.protocols import LayoutChange, SourceTable
 from upwell.sources.postgres import texts
 from upwell.sources.postgres.catalog import Catalog, read_catalog
-from upwell.sources.postgres.layout import Admission, Layout, in_catalog
+from upwell.sources.postgres.layout import Admission, Announcement, Layout, in_catalog
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
 
@@ -142,7 +142,11 @@ def _constants(columns: Sequence[CapturedColumn]) -> pa.Table | None:
 
 
 def changed_since(known: Sequence[SourceTable], catalog: Catalog) -> Iterator[LayoutChange]:
-    """What has become of these tables up to now."""
+    """What has become of these tables up to now.
+
+    Raises ``EnvironmentFault`` for one that this role may just not read: its rows stand.
+    """
+    catalog.require_rights(table.name for table in known)
     now = {table.name: table for table in catalog.tables}
     for before in known:
         if before.name in now:
@@ -161,6 +165,7 @@ class KnownLayouts:
         self._source = source
         self._url = url
         self._known = {table.name: table for table in known}
+        self._kept = {table.name for table in known if table.is_kept}
 
     def opening(self, catalog: Catalog, published: Container[int]) -> tuple[LayoutChange, ...]:
         """What has become of the tables up to now; ``published`` are those that the log has."""
@@ -173,24 +178,47 @@ class KnownLayouts:
         self._learn(changes.values())
         return tuple(changes.values())
 
-    def admit(self, layout: Layout, lsn: int) -> Admission:
-        """Ask the catalogue about a layout that the log announces in a transaction ending at
-        ``lsn``.
+    def admit(self, announced: Sequence[Announcement]) -> Sequence[Admission]:
+        """Ask the catalogue about layouts that the log announces, in the log's order.
+
+        About all of them at once: after each start the log announces every table anew.
         """
-        before = self._known.get(layout.schema.name)
-        if before is None:
-            return Admission(layout, None, is_stale=True)
+        tables = {each.layout.schema.name: each.layout.table for each in announced}
+        before = [self._known[name] for name in tables if name in self._known]
+        if not before:
+            return [_passed_over(each.layout) for each in announced]
         with session(self._url) as connection:
-            catalog = read_catalog(connection, self._source, [layout.table])
-        change = next(changed_since([before], catalog), None)
-        self._learn([change] if change is not None else ())
-        if not catalog.tables:
-            return Admission(layout, change, is_stale=True)
-        (now,) = catalog.tables
-        layout = in_catalog(layout, now)
+            names = [tables[table.name] for table in before]
+            catalog = read_catalog(connection, self._source, names)
+        now = {table.name: table for table in catalog.tables}
+        changes = {each.table: each for each in changed_since(before, catalog)}
+        admissions: list[Admission] = []
+        for each in announced:
+            name = each.layout.schema.name
+            if name in self._known:
+                change = changes.pop(name, None)  # it is news once
+                self._learn([change] if change is not None else ())
+                admission = self._admission(each, change, now.get(name), catalog.log_end)
+            else:
+                admission = _passed_over(each.layout)
+            admissions.append(admission)
+        return admissions
+
+    def _admission(
+        self,
+        announced: Announcement,
+        change: LayoutChange | None,
+        now: CapturedTable | None,
+        log_end: int,
+    ) -> Admission:
+        if now is None:
+            return Admission(announced.layout, change, is_stale=True)
+        layout = in_catalog(announced.layout, now)
+        if now.name in self._kept:
+            return Admission(layout, change, is_stale=not layout.has_key)
         is_stale = not layout.has_key or _has_gone(layout, now)
-        if is_stale and lsn > self._read_through(now.name):  # it came, and went again
-            change = LayoutChange(source_table(now, catalog.log_end), why="its layout changed")
+        if is_stale and announced.lsn > self._read_through(now.name):  # it came, and went again
+            change = LayoutChange(source_table(now, log_end), why="its layout changed")
             self._learn([change])
         missing = [each for each in now.columns if each.name not in layout.schema.column_names]
         read_through = self._read_through(now.name)
@@ -206,6 +234,11 @@ class KnownLayouts:
                 del self._known[change.table]
             else:
                 self._known[change.table] = change.now
+
+
+def _passed_over(layout: Layout) -> Admission:
+    """Of a table that is not followed, or no more."""
+    return Admission(layout, None, is_stale=True)
 
 
 def _has_gone(layout: Layout, now: CapturedTable) -> bool:

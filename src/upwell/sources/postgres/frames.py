@@ -5,6 +5,9 @@ in CopyData messages (type ``d``). Following the lengths from message to message
 step for each; instead every place that looks like a message is listed with NumPy, and only where
 the chain of lengths leaves that list is a step taken by hand. The result is the chain itself, never
 a guess. Refuses lengths that cannot be (``IntegrityError``).
+
+No byte is looked at twice for a message that is still coming: ``Frames.needs`` says how much has to
+be there before another look can find more.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ PADDING_BYTES = 16
 
 _COPY_DATA = ord("d")
 _HEADER_BYTES = 5
-_LARGEST_LENGTH = 0x7FFFFFFF
+#: The server builds a message in memory that it allots at once, of which it allows itself 1 GiB.
+_LARGEST_LENGTH = (1 << 30) + 4
+#: Errors, notices and the like are short.
+_LARGEST_CONTROL_LENGTH = 1 << 20
 _LONG_BYTES = 1 << 20
 
 
@@ -34,12 +40,14 @@ class Frames:
     """The whole CopyData messages of a stretch of a buffer.
 
     ``starts`` and ``ends`` delimit the payloads. ``next`` is where the first message begins that
-    is incomplete or, where ``is_control``, is not CopyData.
+    is incomplete or, where ``is_control``, is not CopyData; the buffer must be filled up to
+    ``needs`` before more can be found.
     """
 
     starts: Int64s
     ends: Int64s
     next: int
+    needs: int
     is_control: bool
 
 
@@ -52,22 +60,22 @@ def corrupt(what: str) -> NoReturn:
     )
 
 
-def split(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> Frames:
+def split(
+    buffer: Bytes, start: int, filled: int, openings: tuple[int, ...], *, passed: bytes = b""
+) -> Frames:
     """The CopyData messages in ``buffer[start:filled]``, up to the first control message.
 
-    ``openings`` are the 16-bit words that payloads usually begin with: a hint that makes the search
-    fast, without influence on the result.
+    Control messages whose letter is in ``passed`` are passed over. ``openings`` are the 16-bit
+    words that payloads usually begin with: a hint that makes the search fast, without influence on
+    the result.
     """
     runs: list[Int64s] = []
     single, position = _long_ones(buffer, start, filled)
-    if _is_incomplete(buffer, position, filled):  # often: a long message comes in many pieces
-        _flush(single, runs)
-        return _frames(runs, position, is_control=False)
     places = _candidates(buffer, position, filled, openings)
     follow = places + 1 + _lengths(buffer, places)
     breaks = np.flatnonzero(follow[:-1] != places[1:])
     breaks = np.append(breaks, len(places) - 1)
-    is_control = False
+    is_control = has_passed = False
     while position + _HEADER_BYTES <= filled:
         index = int(np.searchsorted(places, position))
         if index < len(places) and places[index] == position:
@@ -80,27 +88,31 @@ def split(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> 
             runs.append(places[index : last + 1])
             position = int(follow[last])
             continue
-        if buffer[position] != _COPY_DATA:
+        is_data = buffer[position] == _COPY_DATA
+        if not is_data and buffer[position] not in passed:
             is_control = True
             break
-        end = position + 1 + _length(buffer, position)
+        end = _end(buffer, position)
         if end > filled:
             break
-        single.append(position)
+        if is_data:
+            single.append(position)
+        has_passed |= not is_data
         position = end
     _flush(single, runs)
-    return _frames(runs, position, is_control=is_control)
-
-
-def _frames(runs: list[Int64s], end: int, *, is_control: bool) -> Frames:
     starts = np.concatenate(runs) if runs else np.empty(0, np.int64)
-    ends = np.append(starts[1:], end) if len(starts) else starts
-    return Frames(starts + _HEADER_BYTES, ends, end, is_control)
+    if has_passed:
+        ends = starts + 1 + _lengths(buffer, starts)
+    else:
+        ends = np.append(starts[1:], position) if len(starts) else starts
+    has_header = position + _HEADER_BYTES <= filled
+    needs = _end(buffer, position) if has_header else position + _HEADER_BYTES
+    return Frames(starts + _HEADER_BYTES, ends, position, needs, is_control)
 
 
 def control(buffer: Bytes, position: int, filled: int) -> tuple[str, bytes, int] | None:
     """Type, payload and end of the control message at ``position``; None if still incomplete."""
-    end = position + 1 + _length(buffer, position)
+    end = _end(buffer, position)
     if end > filled:
         return None
     payload = buffer[position + _HEADER_BYTES : end].tobytes()
@@ -115,19 +127,12 @@ def _long_ones(buffer: Bytes, start: int, filled: int) -> tuple[list[int], int]:
     found: list[int] = []
     position = start
     while position + _HEADER_BYTES <= filled and buffer[position] == _COPY_DATA:
-        length = _length(buffer, position)
-        if length < _LONG_BYTES or position + 1 + length > filled:
+        end = _end(buffer, position)
+        if end - position < _LONG_BYTES or end > filled:
             break
         found.append(position)
-        position += 1 + length
+        position = end
     return found, position
-
-
-def _is_incomplete(buffer: Bytes, start: int, filled: int) -> bool:
-    """Whether ``start`` begins a CopyData message that has not wholly arrived."""
-    if start + _HEADER_BYTES > filled or buffer[start] != _COPY_DATA:
-        return False
-    return start + 1 + _length(buffer, start) > filled
 
 
 def _candidates(buffer: Bytes, start: int, filled: int, openings: tuple[int, ...]) -> Int64s:
@@ -155,11 +160,13 @@ def _lengths(buffer: Bytes, places: Int64s) -> Int64s:
     return lengths
 
 
-def _length(buffer: Bytes, position: int) -> int:
+def _end(buffer: Bytes, position: int) -> int:
+    """Where the message at ``position`` ends, by its own word."""
     length = int.from_bytes(buffer[position + 1 : position + _HEADER_BYTES].tobytes(), "big")
-    if not 4 <= length <= _LARGEST_LENGTH:
+    is_data = buffer[position] == _COPY_DATA
+    if not 4 <= length <= (_LARGEST_LENGTH if is_data else _LARGEST_CONTROL_LENGTH):
         corrupt(f"a message claims {length} bytes")
-    return length
+    return position + 1 + length
 
 
 def _flush(single: list[int], runs: list[Int64s]) -> None:

@@ -12,6 +12,8 @@ from upwell.core.schema import Column, TableSchema
 from upwell.sources.postgres.datatypes import Aliases, DataType, data_type
 from upwell.sources.postgres.tables import CapturedTable
 
+_MOST_COLUMNS = 1600  # of a PostgreSQL table
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -21,9 +23,18 @@ class Layout:
     table: str  # as it is named in the database
     schema: TableSchema
     types: tuple[DataType, ...]
+    declared: tuple[tuple[int, int], ...]  # type and modifier as the log has them
     identifying: frozenset[str]  # the columns that tell which row was changed
     key: tuple[int, ...] = ()  # indexes of the key's columns, in the key's order
     has_key: bool = False  # whether rows carry it: they cannot be told apart otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A layout that the log announces, in a transaction that ends at ``lsn``."""
+
+    layout: Layout
+    lsn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,10 @@ def parse_layout(message: bytes, table: CapturedTable, aliases: Aliases) -> Layo
     at += 3
     columns: list[Column] = []
     types: list[DataType] = []
+    declared: list[tuple[int, int]] = []
     identifying: set[str] = set()
+    if count > _MOST_COLUMNS:
+        raise ValueError(f"{count} columns")
     for _ in range(count):
         is_identifying = message[at] & 1
         name, at = _name(message, at + 1)
@@ -61,27 +75,36 @@ def parse_layout(message: bytes, table: CapturedTable, aliases: Aliases) -> Layo
         at += 8
         if is_identifying:
             identifying.add(name)
+        declared.append((oid, modifier))
         types.append(data_type(oid, modifier, aliases))
         columns.append(Column(name, types[-1].stored))
     if at != len(message):
         raise ValueError("bytes left over")
+    if len({column.name for column in columns}) < count:
+        raise ValueError("two columns of one name")
     name = f"{table.namespace}.{table.relation}"
     schema = TableSchema(table.name, tuple(columns), ())
-    layout = Layout(table.oid, name, schema, tuple(types), frozenset(identifying))
+    layout = Layout(table.oid, name, schema, tuple(types), tuple(declared), frozenset(identifying))
     return in_catalog(layout, table)
 
 
 def in_catalog(layout: Layout, table: CapturedTable) -> Layout:
-    """The layout with what only the catalogue knows: key and NULL-ability."""
-    nullable = {column.name: column.nullable for column in table.columns}
-    columns = tuple(
-        Column(each.name, each.type, nullable.get(each.name, True))
-        for each in layout.schema.columns
-    )
-    schema = TableSchema(table.name, columns, table.key)
+    """The layout with what only the catalogue knows: key, NULL-ability, and what types made since
+    the stream was opened stand for.
+    """
+    known = {column.name: column for column in table.columns}
+    columns: list[Column] = []
+    types: list[DataType] = []
+    for each, kind, declared in zip(
+        layout.schema.columns, layout.types, layout.declared, strict=True
+    ):
+        now = known.get(each.name)
+        types.append(now.type if now is not None and now.declared == declared else kind)
+        columns.append(Column(each.name, types[-1].stored, now is None or now.nullable))
+    schema = TableSchema(table.name, tuple(columns), table.key)
     has_key = layout.identifying.issuperset(table.key)
     key = schema.positions_of(table.key) if has_key else ()
-    return replace(layout, schema=schema, key=key, has_key=has_key)
+    return replace(layout, schema=schema, types=tuple(types), key=key, has_key=has_key)
 
 
 def _name(message: bytes, at: int) -> tuple[str, int]:

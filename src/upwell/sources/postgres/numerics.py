@@ -23,8 +23,15 @@ _NEGATIVE = 0x4000
 _NAN, _INFINITY, _MINUS_INFINITY = 0xC000, 0xD000, 0xF000
 _SPECIAL = {_NAN: "NaN", _INFINITY: "Infinity", _MINUS_INFINITY: "-Infinity"}
 _DIGITS_IN_A_WORD = 18  # always below 2^63
+#: A few bytes may stand for a number of 147,000 digits. So many digits that are not on the wire
+#: themselves, nearly all of them zeros, are written for a column in one go, and no more.
+_MOST_PADDING = 64 << 20
+_USUAL_PADDING = 1000
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+
+_LARGEST_DIGIT = 9999
+_DIGIT_TOO_LARGE = "a numeric with a digit beyond 9999"
 
 Words = npt.NDArray[np.uint64]
 
@@ -52,9 +59,16 @@ class Numerics:
         has = self.present & (index >= 0) & (index < self.count)
         places = np.where(has, self.digits_at + 2 * index, 0)
         digits = np.where(has, self.views.u2[places], 0).astype(np.int64)
-        if (digits > 9999).any():
-            corrupt("a numeric with a digit beyond 9999")
+        if (digits > _LARGEST_DIGIT).any():
+            corrupt(_DIGIT_TOO_LARGE)
         return digits
+
+    @property
+    def padding(self) -> Int64s:
+        """How many digits a text has that are not on the wire; 0 where those are not many."""
+        finite = self.present & ~self.is_special
+        more = 4 * np.maximum(self.weight + 1, 0) + self.shown - 4 * self.count
+        return np.where(finite & (more > _USUAL_PADDING), more, 0)
 
 
 def read(views: Views, starts: Int64s, lengths: Int64s, present: Bools) -> Numerics:
@@ -107,8 +121,8 @@ def decimals(parts: Numerics, precision: int, scale: int) -> tuple[pa.Array, Boo
     return array_of(words, pa.decimal128(precision, scale), parts.present & ~refused), refused
 
 
-def written(parts: Numerics) -> pa.Array:
-    """The column as the text the server prints.
+def written(parts: Numerics) -> tuple[pa.Array, Bools]:
+    """The column as the text the server prints, and which would fill the memory (NULL there).
 
     Numbers below 10^16 with at most 16 decimals are written by columns; the rare others singly.
     """
@@ -126,13 +140,26 @@ def written(parts: Numerics) -> pa.Array:
         joined = pc.binary_join_element_wise(texts, padded, ".")
         texts = pc.if_else(pa.array(rows), joined, texts)
     texts = pc.binary_join_element_wise(minus, texts, "")
-    unusual = np.flatnonzero(parts.present & ~is_usual)
-    if len(unusual):
-        singly = pa.array([_written_singly(parts, row) for row in unusual.tolist()], pa.string())
-        texts = pc.replace_with_mask(texts, pa.array(parts.present & ~is_usual), singly)
-    return pa.Array.from_buffers(
-        pa.string(), len(texts), [validity(parts.present), *texts.buffers()[1:]]
-    )
+    padding = np.where(is_usual, 0, parts.padding)
+    refused = (np.cumsum(padding) > _MOST_PADDING) & (padding > 0)
+    is_single = parts.present & ~is_usual & ~refused
+    if is_single.any():
+        rows = np.flatnonzero(is_single).tolist()
+        singly = pa.array([_written_singly(parts, row) for row in rows], pa.string())
+        texts = pc.replace_with_mask(texts, pa.array(is_single), singly)
+    kept = parts.present & ~refused
+    buffers = [validity(kept), *texts.buffers()[1:]]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers), refused
+
+
+def in_short(parts: Numerics, row: int) -> str:
+    """One value as ``written`` has it, or with its power of ten where that would be very long."""
+    if not parts.padding[row]:
+        return _written_singly(parts, row)
+    count = int(parts.count[row])
+    digits = "".join(_digits(parts, row)).lstrip("0") or "0"
+    sign = "-" if parts.sign[row] == _NEGATIVE else ""
+    return f"{sign}{digits}e{4 * (int(parts.weight[row]) - count + 1) if count else 0}"
 
 
 def _evaluate(parts: Numerics, weights: range) -> Int64s:
@@ -154,14 +181,18 @@ def _written_singly(parts: Numerics, row: int) -> str:
     sign = int(parts.sign[row])
     if sign in _SPECIAL:
         return _SPECIAL[sign]
-    count, weight, shown = (int(part[row]) for part in (parts.count, parts.weight, parts.shown))
-    place = int(parts.digits_at[row])
-    digits = struct.unpack_from(f">{count}h", parts.views.bytes.data, place)
+    weight, shown = int(parts.weight[row]), int(parts.shown[row])
+    digits = _digits(parts, row)
+    before = "".join(digits[: max(weight + 1, 0)]).ljust(4 * (weight + 1), "0")
+    behind = "0000" * min(-weight - 1, shown) + "".join(digits[max(weight + 1, 0) :])
+    fraction = "." + behind[:shown].ljust(shown, "0") if shown else ""
+    return ("-" if sign == _NEGATIVE else "") + (before.lstrip("0") or "0") + fraction
 
-    def digit(index: int) -> str:
-        return f"{digits[index]:04d}" if 0 <= index < count else "0000"
 
-    whole = "".join(digit(index) for index in range(weight + 1)).lstrip("0") or "0"
-    groups = range(weight + 1, weight + 1 + (shown + 3) // 4)
-    fraction = "".join(digit(index) for index in groups)[:shown]
-    return ("-" if sign == _NEGATIVE else "") + whole + ("." + fraction if shown else "")
+def _digits(parts: Numerics, row: int) -> list[str]:
+    """The base-10000 digits that are on the wire."""
+    count, place = int(parts.count[row]), int(parts.digits_at[row])
+    digits = struct.unpack_from(f">{count}H", parts.views.bytes.data, place)
+    if max(digits, default=0) > _LARGEST_DIGIT:
+        corrupt(_DIGIT_TOO_LARGE)
+    return [f"{digit:04d}" for digit in digits]

@@ -30,25 +30,31 @@ from upwell.sources.postgres import frames
 from upwell.sources.postgres.buffer import ByteBuffer
 from upwell.sources.postgres.datatypes import Aliases
 from upwell.sources.postgres.frames import Bytes, corrupt
-from upwell.sources.postgres.layout import Admission, Layout, parse_layout
+from upwell.sources.postgres.layout import Admission, Announcement, Layout, parse_layout
 from upwell.sources.postgres.tables import CapturedTable
 from upwell.sources.postgres.tuples import table_changes
 from upwell.sources.postgres.views import Views
-from upwell.sources.postgres.wal import EPOCH_US, positions_of
+from upwell.sources.postgres.wal import EPOCH_US, LATEST_COMMIT_US, positions_of
 
 #: A batch is cut at the last commit before this many bytes, or else at the first commit.
 BATCH_BYTES = 16 << 20
 
 _OPENINGS = (ord("w") << 8, ord("k") << 8)
+_PASSED = b"NSA"  # notices, changed settings, notifications
 _XLOG_DATA, _KEEPALIVE = ord("w"), ord("k")
 _DATA_HEADER_BYTES = 25
+_LARGEST_LSN = (1 << 63) - 1
 _BEGIN, _COMMIT, _RELATION, _TRUNCATE = (ord(letter) for letter in "BCRT")
 _INSERT, _UPDATE, _DELETE = (ord(letter) for letter in "IUD")
+#: What has its place in a transaction, or is an end of one.
+_WITHIN = (_BEGIN, _COMMIT, _RELATION, _INSERT, _UPDATE, _DELETE, _TRUNCATE)
 #: Message → the fewest bytes it can have; all messages of protocol version 1.
 _SHORTEST = {"B": 21, "C": 26, "R": 8, "Y": 7, "O": 9, "M": 14, "I": 8, "U": 8, "D": 8, "T": 6}
 _SHORTEST_OF = np.full(256, 1 << 62, np.int64)
 for _letter, _bytes in _SHORTEST.items():
     _SHORTEST_OF[ord(_letter)] = _bytes
+_LONGEST_OF = np.full(256, 1 << 62, np.int64)
+_LONGEST_OF[[_BEGIN, _COMMIT]] = _SHORTEST["B"], _SHORTEST["C"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,8 @@ class _Messages:
 class Decoder:
     """The state of one stream: bytes not yet released, and the layouts the server announced.
 
-    ``admit`` is asked about each, and told where in the log its transaction ends; what it raises
-    leaves ``take`` before any row is given.
+    ``admit`` is asked about those of a batch at once, in the log's order, each with where in the
+    log its transaction ends; what it raises leaves ``take`` before any row is given.
     """
 
     def __init__(
@@ -93,15 +99,18 @@ class Decoder:
         start_lsn: int,
         *,
         batch_bytes: int = BATCH_BYTES,
-        admit: Callable[[Layout, int], Admission] = lambda layout, _: _only_with_key(layout),
+        admit: Callable[[Sequence[Announcement]], Sequence[Admission]] | None = None,
     ) -> None:
         self._tables = {table.oid: table for table in tables}
         self._aliases = aliases
         self._batch_bytes = batch_bytes
-        self._admit = admit
+        self._admit = admit or _only_with_key
         self._layouts: dict[int, Admission] = {}
+        self._others: set[int] = set()  # announced, though nobody asked for them
         self._buffer = ByteBuffer()
+        self._forgotten = 0  # bytes that were here before these
         self._walked = 0  # bytes whose messages are known
+        self._needed = 0  # bytes that must be there before more can be known
         self._starts: list[Int64s] = []
         self._ends: list[Int64s] = []
         self._has_commit = False
@@ -115,6 +124,14 @@ class Decoder:
     def pending_bytes(self) -> int:
         """Bytes held back because their transaction is not released."""
         return self._buffer.filled
+
+    @property
+    def unfinished(self) -> tuple[int, int]:
+        """Where in the stream the message begins that is still coming, and how much of it is here.
+
+        In bytes.
+        """
+        return self._forgotten + self._walked, self._buffer.filled - self._walked
 
     @property
     def has_transaction(self) -> bool:
@@ -155,18 +172,19 @@ class Decoder:
 
     def _walk(self) -> None:
         """Find the messages in the bytes that are new."""
-        while self.ended is None:
-            found = frames.split(self._buffer.bytes, self._walked, self._buffer.filled, _OPENINGS)
-            self._walked = found.next
-            self._sort(found.starts, found.ends)
-            if not found.is_control:
-                return
-            message = frames.control(self._buffer.bytes, found.next, self._buffer.filled)
-            if message is None:
-                return
+        if self.ended is not None or self._buffer.filled < self._needed:
+            return
+        found = frames.split(
+            self._buffer.bytes, self._walked, self._buffer.filled, _OPENINGS, passed=_PASSED
+        )
+        self._walked, self._needed = found.next, found.needs
+        self._sort(found.starts, found.ends)
+        if not found.is_control:
+            return
+        message = frames.control(self._buffer.bytes, found.next, self._buffer.filled)
+        if message is not None:
             letter, payload, self._walked = message
-            if letter not in "NSA":  # notices, changed settings, notifications
-                self.ended = ending(letter, payload)
+            self.ended = ending(letter, payload)
 
     def _sort(self, starts: Int64s, ends: Int64s) -> None:
         """Keepalives are noted, the rest is kept.
@@ -184,9 +202,10 @@ class Decoder:
             corrupt("a message too short for its kind")
         if is_data.any():
             places = starts[is_data] + _DATA_HEADER_BYTES
-            if (ends[is_data] - places < _SHORTEST_OF[self._buffer.bytes[places]]).any():
-                corrupt("an unknown message, or one too short for its kind")
-            self._has_commit |= bool((self._buffer.bytes[places] == _COMMIT).any())
+            types, sizes = self._buffer.bytes[places], ends[is_data] - places
+            if (sizes < _SHORTEST_OF[types]).any() or (sizes > _LONGEST_OF[types]).any():
+                corrupt("an unknown message, or one of a length that its kind does not have")
+            self._has_commit |= bool((types == _COMMIT).any())
             self._starts.append(places)
             self._ends.append(ends[is_data])
             self._keepalive = None
@@ -197,6 +216,8 @@ class Decoder:
                 last = int(places[-1])
                 lsn = self._buffer.bytes[last + 1 : last + 9].tobytes()
                 self._keepalive = int.from_bytes(lsn, "big")
+                if self._keepalive > _LARGEST_LSN:
+                    corrupt("a position beyond the end of any log")
         self._settle()
 
     def _settle(self) -> None:
@@ -209,9 +230,7 @@ class Decoder:
         begins = np.cumsum(types == _BEGIN)
         commits_before = np.cumsum(types == _COMMIT) - (types == _COMMIT)
         is_outside = begins != commits_before + 1
-        if (
-            is_outside & np.isin(types, (_BEGIN, _COMMIT, _INSERT, _UPDATE, _DELETE, _TRUNCATE))
-        ).any():
+        if (is_outside & np.isin(types, _WITHIN)).any():
             corrupt("changes outside a transaction")
         return _Messages(Views(self._buffer.bytes), types, starts, ends, begins - 1)
 
@@ -223,16 +242,21 @@ class Decoder:
         if (views.i8[begins + 1] != views.i8[commits + 2]).any():
             corrupt("a commit that does not match its begin")
         lsns = views.i8[commits + 10].astype(np.int64)
-        if (np.diff(lsns, prepend=self._released) <= 0).any():
+        # A keepalive, too, says that everything before it has come.
+        if (lsns <= np.append(self.progress, lsns[:-1])).any():
             corrupt("transactions out of order")
-        committed_at_us = views.i8[commits + 18].astype(np.int64) + EPOCH_US
-        return Transactions(positions_of(lsns), committed_at_us), lsns
+        committed_at = views.i8[commits + 18].astype(np.int64)
+        if ((committed_at < -EPOCH_US) | (committed_at >= LATEST_COMMIT_US)).any():
+            corrupt("a commit before 1970 or after 9999")
+        return Transactions(positions_of(lsns), committed_at + EPOCH_US), lsns
 
     def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
         """Forget what was given out and move the rest to the front."""
         used = int(ends[cut - 1])
         self._buffer.drop(used)
+        self._forgotten += used
         self._walked -= used
+        self._needed -= used
         self._has_commit = has_commit
         self._starts = [starts[cut:] - used] if cut < len(starts) else []
         self._ends = [ends[cut:] - used] if cut < len(ends) else []
@@ -251,11 +275,16 @@ class Decoder:
         pieces: list[tuple[int, TableChanges | Truncation | LayoutChange]] = []
         since: dict[int, int] = {}
 
+        order = np.argsort(relations, kind="stable")  # in runs already where tables are few
+        oids, begins = np.unique(relations[order], return_index=True)
+        rows_of = dict(zip(oids.tolist(), np.split(rows[order], begins[1:]), strict=False))
+
         def close(oid: int, until: int) -> None:
-            first, last = np.searchsorted(rows, (since.get(oid, 0), until))
-            mine = rows[first:last][relations[first:last] == oid]
+            mine = rows_of.get(oid, rows[:0])
+            first, last = np.searchsorted(mine, (since.get(oid, 0), until))
+            mine = mine[first:last]
             since[oid] = until
-            if len(mine) == 0 or oid not in self._tables:
+            if len(mine) == 0 or not self._is_captured(oid):
                 return
             admission = self._layout(oid)
             mine = mine[lsns[messages.transaction[mine]] > admission.read_through]
@@ -265,39 +294,60 @@ class Decoder:
                 )
                 pieces.append((int(mine[0]), changes))
 
+        admitted = self._admitted(messages, lsns)
         for index in np.flatnonzero((types == _RELATION) | (types == _TRUNCATE)).tolist():
             if types[index] == _RELATION:
-                layout = self._announced(messages, index)
-                if layout is None:
+                admission = admitted.get(index)
+                if admission is None:
                     continue
-                admission = self._admit(layout, int(lsns[messages.transaction[index]]))
-                if admission != self._layouts.get(layout.oid):
-                    close(layout.oid, index)
-                    self._layouts[layout.oid] = admission
+                oid = admission.layout.oid
+                if admission != self._layouts.get(oid):
+                    close(oid, index)
+                    self._layouts[oid] = admission
                 if admission.change is not None:
                     pieces.append((index, admission.change))
                 continue
             for oid in _truncated(messages, index):
                 close(oid, index)
-                if oid not in self._tables:
+                if not self._is_captured(oid):
                     continue
                 admission = self._layout(oid)
                 at = int(messages.transaction[index])
                 if not admission.is_stale and lsns[at] > admission.read_through:
                     pieces.append((index, Truncation(admission.layout.schema, at)))
-        for oid in np.unique(relations).tolist():
+        for oid in rows_of:
             close(oid, len(types))
         yield from (piece for _, piece in sorted(pieces, key=lambda piece: piece[0]))
 
-    def _announced(self, messages: _Messages, index: int) -> Layout | None:
+    def _admitted(self, messages: _Messages, lsns: Int64s) -> dict[int, Admission]:
+        """What to make of the layouts of our tables, each by the index of its message."""
+        announced: dict[int, Announcement] = {}
+        for index in np.flatnonzero(messages.types == _RELATION).tolist():
+            layout = self._parsed(messages, index)
+            if layout is not None:
+                announced[index] = Announcement(layout, int(lsns[messages.transaction[index]]))
+        if not announced:
+            return {}
+        return dict(zip(announced, self._admit(list(announced.values())), strict=True))
+
+    def _parsed(self, messages: _Messages, index: int) -> Layout | None:
         start, end = int(messages.starts[index]), int(messages.ends[index])
         payload = self._buffer.bytes[start:end].tobytes()
         try:
             oid: int = struct.unpack_from(">I", payload, 1)[0]
             table = self._tables.get(oid)
-            return None if table is None else parse_layout(payload, table, self._aliases)
+            if table is not None:
+                return parse_layout(payload, table, self._aliases)
+            self._others.add(oid)
         except (struct.error, ValueError, IndexError) as error:
             corrupt(f"a table layout that cannot be read: {error}")
+        return None
+
+    def _is_captured(self, oid: int) -> bool:
+        """Whether a change's table is ours, or one that somebody else had published."""
+        if oid not in self._tables and oid not in self._others:
+            corrupt(f"changes of a table (number {oid}) that was not announced")
+        return oid in self._tables
 
     def _layout(self, oid: int) -> Admission:
         admission = self._layouts.get(oid)
@@ -315,8 +365,9 @@ class Decoder:
         )
 
 
-def _only_with_key(layout: Layout) -> Admission:
-    return Admission(layout, None, is_stale=not layout.has_key)
+def _only_with_key(announced: Sequence[Announcement]) -> Sequence[Admission]:
+    layouts = [each.layout for each in announced]
+    return [Admission(layout, None, is_stale=not layout.has_key) for layout in layouts]
 
 
 def _truncated(messages: _Messages, index: int) -> list[int]:

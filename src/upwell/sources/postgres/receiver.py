@@ -6,6 +6,9 @@ When the queue is full it stops reading, and the server waits (back-pressure).
 
 It never acknowledges what the engine has not: the server may forget only what ``acknowledge``
 named.
+
+A server from which nothing comes is asked for an answer, and given up if it gives none: a line may
+be dead at the other end and look alive from here.
 """
 
 from __future__ import annotations
@@ -18,12 +21,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from upwell.sources.postgres.channel import Channel
+from upwell.core.errors import Unavailable
+from upwell.sources.postgres.channel import SEND_SECONDS, Channel
 from upwell.sources.postgres.wal import EPOCH_US
 
 #: More than this is not taken from the socket before the engine comes for it.
 QUEUE_BYTES = 64 << 20
 STATUS_SECONDS = 10.0
+#: PostgreSQL's own followers, too, give up after a minute without a word (wal_receiver_timeout).
+SILENCE_SECONDS = 60.0
+#: The last status is for the server's convenience: one that takes nothing does not get it.
+_LAST_STATUS_SECONDS = 1.0
+#: Nor are more reads than this kept, however small they are.
+_QUEUE_READS = 1 << 16
 #: The server may write its slot to disk for each acknowledgement: a few a second are enough.
 ACKNOWLEDGE_SECONDS = 0.1
 #: Under load, waiting this long lets the server's many small writes pile up into one read; not
@@ -42,10 +52,12 @@ class Receiver:
         start_lsn: int,
         *,
         status_seconds: float = STATUS_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
         now_us: Callable[[], int],
     ) -> None:
         self._channel = channel
         self._status_seconds = status_seconds
+        self._silence_seconds = silence_seconds
         self._now_us = now_us
         self._arrived = threading.Condition()
         self._queue: deque[bytes] = deque()
@@ -130,15 +142,25 @@ class Receiver:
 
     def _receive_and_report(self) -> None:
         last_read, last_size = 0.0, 0
+        patience = self._silence_seconds / 2  # until it is asked, and again until it is given up
+        is_asked, patient_until = False, time.monotonic() + patience
         self._enqueue(self._channel.receive())
         while True:
-            readable = self._await_event(self._status_at - time.monotonic())
+            was_full = self._is_full()
+            readable = self._await_event(min(self._status_at, patient_until) - time.monotonic())
             now = time.monotonic()
+            if readable or was_full:
+                is_asked, patient_until = False, now + patience
+            elif now >= patient_until and is_asked:
+                raise _silent(self._silence_seconds)
+            elif now >= patient_until:
+                is_asked, patient_until = True, now + patience
+                self.report(reply=True)
             if now >= self._status_at:
                 self._reported_at, self._status_at = now, now + self._status_seconds
                 self._send_status()
             if self._is_closing:
-                self._send_status()
+                self._send_status(timeout_seconds=_LAST_STATUS_SECONDS)
                 return
             if readable:
                 if now - last_read < _BUSY_WITHIN_SECONDS and last_size < _SMALL_BYTES:
@@ -166,12 +188,13 @@ class Receiver:
             self._queued_bytes += len(data)
             self._arrived.notify_all()
 
-    def _send_status(self) -> None:
+    def _send_status(self, *, timeout_seconds: float = SEND_SECONDS) -> None:
         with self._arrived:
             reply, self._is_reply_wanted = self._is_reply_wanted, False
         lsn = self._acknowledged
         clock = self._now_us() - EPOCH_US
-        self._channel.send(struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, clock, reply))
+        status = struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, clock, reply)
+        self._channel.send(status, timeout_seconds=timeout_seconds)
 
     def _report_by(self, moment: float) -> None:
         """Have a status sent at ``moment`` at the latest."""
@@ -189,7 +212,15 @@ class Receiver:
                 return  # the pipe is full of wake-ups already
 
     def _is_full(self) -> bool:
-        return self._queued_bytes >= QUEUE_BYTES
+        return self._queued_bytes >= QUEUE_BYTES or len(self._queue) >= _QUEUE_READS
 
     def _has_news(self) -> bool:
         return bool(self._queue) or self._is_nudged or self.failure is not None
+
+
+def _silent(seconds: float) -> Unavailable:
+    return Unavailable(
+        "connection_silent",
+        f"nothing has come from the source database for {seconds:g} seconds, nor an answer",
+        next_step="check what lies between here and the database: a proxy, a firewall, a tunnel",
+    )

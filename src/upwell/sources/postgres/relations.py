@@ -7,7 +7,7 @@ source itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -50,8 +50,9 @@ _RELATIONS: LiteralString = """
       from pg_class c
       join pg_namespace n on n.oid = c.relnamespace
 """
-_OF_NAME: LiteralString = """
-     where n.nspname = %s and c.relname = %s and c.relkind not in ('i', 'I', 't')
+_OF_NAMES: LiteralString = """
+     where (n.nspname, c.relname) in (select * from unnest(%s::text[], %s::text[]))
+       and c.relkind not in ('i', 'I', 't')
 """
 #: What somebody made: neither the server's own relations nor an extension's.
 _OF_PEOPLE: LiteralString = """
@@ -64,6 +65,18 @@ _OF_PEOPLE: LiteralString = """
 """
 #: What stands beside the source's own columns where changes are kept.
 _OUR_COLUMNS = (b"_version", b"_position", b"_committed_at", b"_received_at", b"_weight")
+#: The codes of what is wrong with a table itself, rather than with the rights of the role.
+FAULTS_OF_TABLES = frozenset(
+    {
+        "table_kind",
+        "table_unlogged",
+        "table_without_key",
+        "key_deferrable",
+        "key_generated",
+        "replica_identity",
+        "column_name_taken",
+    }
+)
 KINDS = {
     "r": "a table",
     "p": "a partitioned table",
@@ -109,10 +122,14 @@ class Relation:
         return f"{quote(self.namespace)}.{quote(self.relation)}"
 
 
-def find_relation(connection: psycopg.Connection, namespace: str, relation: str) -> Relation | None:
-    """The relation of this very name, or None."""
+def find_relations(
+    connection: psycopg.Connection, names: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], Relation]:
+    """Those of these relations that there are, by schema and name."""
     cursor = connection.cursor(row_factory=class_row(Relation))
-    return cursor.execute(_RELATIONS + _OF_NAME, [namespace, relation]).fetchone()
+    namespaces, relations = [name for name, _ in names], [name for _, name in names]
+    found = cursor.execute(_RELATIONS + _OF_NAMES, [namespaces, relations])
+    return {(each.namespace, each.relation): each for each in found}
 
 
 def list_relations(connection: psycopg.Connection) -> Sequence[Relation]:
@@ -162,6 +179,11 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
     if relation.hides_rows:
         what = "hides rows from this role (row-level security)"
         yield fault("row_security", what, "ALTER ROLE … BYPASSRLS for the role in the URL")
+
+
+def is_of_rights(error: UpwellError | None) -> bool:
+    """Whether a table is well, and this role may just not read it: that can be given back."""
+    return isinstance(error, EnvironmentFault) and error.code not in FAULTS_OF_TABLES
 
 
 def indistinct_columns(table: CapturedTable) -> Iterator[UpwellError]:

@@ -1,18 +1,30 @@
 """Connections to the source database, and what its refusals mean for a user.
 
 Every session prints values the same way (the decoder and the checksums rely on it), never waits
-long for a lock, and reads only unless it says otherwise. Passwords never appear in an error.
+long for a lock or for an answer, and reads only unless it says otherwise. Passwords never appear in
+an error, and no error is longer than can be read.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError, UsageError
+from upwell.core.errors import (
+    EnvironmentFault,
+    IntegrityError,
+    Unavailable,
+    UpwellError,
+    UsageError,
+)
+from upwell.sources.postgres.certificates import objection
 
 #: How values are printed, whatever the server's or the role's own settings are.
 SPELLING = {
@@ -30,6 +42,10 @@ _BEHAVIOUR = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "0",
 }
+#: A little more than the server itself allows a statement: past it, nobody is there to answer.
+ANSWER_SECONDS = 65.0
+_LONGEST_MESSAGE = 2000
+_Result = TypeVar("_Result")
 _KEEPALIVES = {
     "keepalives": "1",
     "keepalives_idle": "10",
@@ -37,6 +53,26 @@ _KEEPALIVES = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ALLOW_HOST = (
+    "allow this host and role in pg_hba.conf; where that says hostssl, write sslmode=verify-full "
+    "or require in the URL"
+)
+_TURN_ON_TLS = (
+    "turn on TLS at the server (ssl = on); or, if nobody else is on the way there, write "
+    "sslmode=disable in the URL"
+)
+_NAME_THE_HOST = (
+    "write the name that the certificate bears as the host in the URL, or have the server's "
+    "certificate issued for this one"
+)
+_NAME_THE_AUTHORITY = (
+    "if this is the server that you mean: renew its certificate if it has expired, or name the "
+    "authority of it in the URL, sslrootcert=/path/of/ca.crt"
+)
+_PROVE_THE_SERVER = (
+    "the server does not prove by SCRAM over TLS that it knows the password: see that it is the "
+    "one meant, has TLS on, and asks this role for scram-sha-256"
+)
 #: What a refused connection says, in any of its lines → code, next step.
 _REFUSALS = (
     ("password authentication failed", "password_wrong", "correct user and password in the URL"),
@@ -46,13 +82,22 @@ _REFUSALS = (
     ("invalid sslmode", "url_option_wrong", "correct sslmode in the URL"),
     ("invalid port number", "url_option_wrong", "correct the port in the URL"),
     ("unrecognized configuration parameter", "url_option_wrong", "correct options in the URL"),
-    ("no pg_hba.conf entry", "host_not_allowed", "allow this host and role in pg_hba.conf"),
+    ("no pg_hba.conf entry", "host_not_allowed", _ALLOW_HOST),
     (
         "conversion between",
         "encoding_unknown",
         "move it to a database of encoding UTF8: the server cannot turn this one's texts into UTF8",
     ),
-    ("does not support SSL", "no_tls", "set sslmode=prefer in the URL, or turn on TLS there"),
+    ("does not support SSL", "no_tls", _TURN_ON_TLS),
+    ("does not match host name", "certificate_of_another_host", _NAME_THE_HOST),
+    (
+        "root certificate file",
+        "root_certificate_missing",
+        "name the certificate of the server's authority in the URL: sslrootcert=/path/of/ca.crt",
+    ),
+    ("certificate verify failed", "certificate_refused", _NAME_THE_AUTHORITY),
+    ("client certificate", "client_certificate", "correct sslcert and sslkey in the URL"),
+    ("channel binding", "channel_binding", _PROVE_THE_SERVER),
     ("certificate", "certificate_refused", "correct sslrootcert or sslmode in the URL"),
     ("is not permitted to log in", "role_cannot_login", "ALTER ROLE … LOGIN"),
     ("could not translate host name", "host_unknown", "correct the host in the URL"),
@@ -143,14 +188,52 @@ def address(url: str) -> str:
     return f"{host}:{port}/{given.get('dbname') or given.get('user') or ''}"
 
 
+def database_of(url: str) -> str:
+    """The database that a URL leads to. Raises ``UsageError`` for a URL that is none."""
+    given = conninfo_to_dict(connection_text(url))
+    return str(given.get("dbname") or given.get("user") or "postgres")
+
+
+class BoundedConnection(psycopg.Connection):
+    """A connection that waits so long for an answer and no longer, whatever the other end does.
+
+    Past ``answer_seconds`` it is closed and an error of psycopg leaves it. ``wait`` is the one
+    place in which psycopg waits, which is why this class inherits.
+    """
+
+    answer_seconds: float = ANSWER_SECONDS
+
+    def wait(
+        self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None
+    ) -> _Result:
+        bound = self.answer_seconds if timeout is None else timeout
+        until = time.monotonic() + bound
+        try:
+            return super().wait(gen, interval, None if bound == math.inf else bound)
+        except psycopg.OperationalError:
+            if time.monotonic() < until:
+                raise
+        self.close()
+        raise psycopg.OperationalError(f"no answer within {bound:g} seconds")
+
+
 @contextmanager
 def session(
-    url: str, *, read_only: bool = True, keeps_zone: bool = False
+    url: str,
+    *,
+    read_only: bool = True,
+    keeps_zone: bool = False,
+    is_patient: bool = False,
 ) -> Iterator[psycopg.Connection]:
-    """An ordinary autocommit session. Errors of the database leave it as ours."""
+    """An ordinary autocommit session. Errors of the database leave it as ours.
+
+    ``is_patient``: a statement may take any time.
+    """
     text = connection_text(url, keeps_zone=keeps_zone)
     with translated("query the source database", url):
-        connection = psycopg.connect(text, autocommit=True)
+        connection = BoundedConnection.connect(text, autocommit=True)
+        if is_patient:
+            connection.answer_seconds = math.inf
         with connection:
             if read_only:
                 connection.execute("SET default_transaction_read_only = on")
@@ -163,7 +246,7 @@ class Session:
     def __init__(self, url: str) -> None:
         self._url = url
         with translated("connect to the source database", url):
-            self._connection = psycopg.connect(connection_text(url), autocommit=True)
+            self._connection = BoundedConnection.connect(connection_text(url), autocommit=True)
             self._connection.execute("SET default_transaction_read_only = on")
 
     @contextmanager
@@ -184,11 +267,28 @@ def translated(operation: str, url: str) -> Iterator[None]:
     except psycopg.Error as error:
         diagnosed = error.diag.sqlstate or getattr(error, "sqlstate", None) or ""
         message = error.diag.message_primary or str(error).strip()
-        raise fault(operation, diagnosed, message, address(url)) from error
+        raise fault(operation, diagnosed, explained(message, url), address(url)) from error
+    except ValueError as error:
+        raise IntegrityError(
+            "answer_malformed",
+            f"could not {operation}: an answer cannot be read as what was asked for: "
+            f"{_in_short(str(error))}",
+            where=address(url),
+            next_step="connect directly to the database, not through a proxy; then run again",
+        ) from error
+
+
+def explained(message: str, url: str) -> str:
+    """What the client library said when it could not connect, with what it leaves out."""
+    if "certificate verify failed" not in message:
+        return message
+    why = objection(url)
+    return f"{message.rstrip()} ({why})" if why else message
 
 
 def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellError:
     """Our error for what the server or the client library said."""
+    message = _in_short(message)
     said = f"could not {operation}: {_one_line(message)}"
     if sqlstate == "42501" and "replication" not in message.lower():
         return EnvironmentFault(
@@ -217,6 +317,11 @@ def fault(operation: str, sqlstate: str, message: str, where: str) -> UpwellErro
         return EnvironmentFault("source_refused", said, where=where, next_step=next_step)
     next_step = "check that the database runs and can be reached from here"
     return Unavailable("source_unavailable", said, where=where, next_step=next_step)
+
+
+def _in_short(message: str) -> str:
+    """Who is no server of ours may say anything at any length."""
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} …"
 
 
 def _one_line(message: str) -> str:

@@ -43,7 +43,8 @@ class PostgresSource:
     ``publication`` are the names of what is set up there; see ``slot_name``. A database whose
     system identifier is not ``expected_system_id`` is refused: it is another one, whatever its
     address says. ``is_sole_follower``: nobody else may follow the slot, and an engine that still
-    does is ended.
+    does is ended. ``renewed_url`` is asked for the URL whenever something is opened: its password
+    may change while we follow.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PostgresSource:
         publication: str | None = None,
         expected_system_id: str | None = None,
         is_sole_follower: bool = False,
+        renewed_url: Callable[[], str] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._name = name
@@ -65,6 +67,7 @@ class PostgresSource:
         self._publication = publication or slot
         self._expected_system_id = expected_system_id
         self._is_sole_follower = is_sole_follower
+        self._renewed_url = renewed_url
         self._now_us = now_us
         self._streams: list[PostgresStream] = []
 
@@ -74,10 +77,11 @@ class PostgresSource:
 
     def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
         """See ``core.protocols.Source.look``."""
-        catalog = self._catalog()
+        catalog = self._catalog(self._current_url())
         tables = {table.name: source_table(table) for table in catalog.tables}
-        changes = changed_since(known, catalog)
-        return SourceTables(tables, catalog.unfit, {each.table: each for each in changes})
+        changes = {each.table: each for each in changed_since(known, catalog)}
+        leaving_out = [table.name for table in catalog.tables if not table.logs_whole_rows]
+        return SourceTables(tables, catalog.unfit, changes, leaving_out)
 
     def checksum_sql(self, schema: TableSchema, relation: str) -> str:
         """See ``core.protocols.Source.checksum_sql``."""
@@ -90,14 +94,15 @@ class PostgresSource:
 
     def begin(self, tables: Sequence[SourceTable]) -> Beginning:
         """See ``core.protocols.Source.begin``."""
-        catalog = self._catalog().only(table.name for table in tables)
-        with session(self._url, read_only=False) as connection:
+        url = self._current_url()
+        catalog = self._catalog(url).only([table.name for table in tables])
+        with session(url, read_only=False) as connection:
             require_fit(connection, slot=self._slot, publication=self._publication)
             drop_slot(connection, self._slot)
             publish(connection, self._publication, catalog.tables)
             reading = read_clock(connection, self._now_us)
             version = connection.info.server_version
-        channel = open_channel(self._url, replication=True, application=self._slot)
+        channel = open_channel(url, replication=True, application=self._slot)
         try:
             identity = channel.query("IDENTIFY_SYSTEM")[0]["systemid"] or ""
             lsn = create_slot(channel, self._slot, version)
@@ -110,8 +115,9 @@ class PostgresSource:
         """See ``core.protocols.Source.follow_only``. Raises ``GapError`` where there is no
         publication, or one that left changes out.
         """
-        catalog = self._catalog().only(table.name for table in tables)
-        with session(self._url, read_only=False) as connection:
+        url = self._current_url()
+        catalog = self._catalog(url).only([table.name for table in tables])
+        with session(url, read_only=False) as connection:
             before = published(connection, self._publication)
             publish(connection, self._publication, catalog.tables)
         return [table.name for table in catalog.tables if table.oid not in before]
@@ -125,9 +131,10 @@ class PostgresSource:
                 where=self._name,
                 next_step=START_ANEW,
             )
-        self._require_same_system()
+        url = self._current_url()
+        self._require_same_system(url)
         following = Following(
-            self._url,
+            url,
             self._slot,
             self._publication,
             self._name,
@@ -140,7 +147,10 @@ class PostgresSource:
 
     def copy(self) -> PostgresCopy:
         """See ``core.protocols.Source.copy``."""
-        return PostgresCopy(self._url, self._name, self._names, application=f"{self._slot} copy")
+        url, application = self._current_url(), f"{self._slot} copy"
+        if url != self._url:
+            self._require_same_system(url)
+        return PostgresCopy(url, self._name, self._names, application=application)
 
     def release(self) -> None:
         """See ``core.protocols.Source.release``."""
@@ -154,14 +164,19 @@ class PostgresSource:
             stream.close()
         self._streams.clear()
 
-    def _catalog(self) -> Catalog:
-        with session(self._url) as connection:
+    def _current_url(self) -> str:
+        return self._url if self._renewed_url is None else self._renewed_url()
+
+    def _catalog(self, url: str) -> Catalog:
+        with session(url) as connection:
             return read_catalog(connection, self._name, list(self._names.values()))
 
-    def _require_same_system(self) -> None:
+    def _require_same_system(self, url: str) -> None:
         if self._expected_system_id is None:
             return
-        channel = open_channel(self._url, replication=True, application=self._slot)
+        with session(url) as connection:  # whose reasons say what to do
+            require_fit(connection, slot=self._slot, publication=self._publication)
+        channel = open_channel(url, replication=True, application=self._slot)
         try:
             found = channel.query("IDENTIFY_SYSTEM")[0]["systemid"] or ""
         finally:
@@ -171,7 +186,7 @@ class PostgresSource:
                 "another_database",
                 f"source {self._name} is another database than the one read so far "
                 f"(system {found}, expected {self._expected_system_id})",
-                where=address(self._url),
+                where=address(url),
                 next_step=f"correct the URL; if the database was rebuilt, {START_ANEW}",
             )
 

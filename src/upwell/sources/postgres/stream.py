@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from upwell.core.errors import GapError, UpwellError
+from upwell.core.errors import GapError, Unavailable, UpwellError
 from upwell.core.position import Position
 from upwell.core.protocols import (
     Burden,
@@ -25,14 +25,15 @@ from upwell.core.protocols import (
     Transactions,
     Truncation,
 )
-from upwell.sources.postgres.catalog import read_catalog
+from upwell.sources.postgres.catalog import read_aliases, read_catalog
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.columns import BinaryUnsupportedError
 from upwell.sources.postgres.completeness import Reading, SourceClock, read_clock
 from upwell.sources.postgres.drift import KnownLayouts
 from upwell.sources.postgres.fitness import require_fit
+from upwell.sources.postgres.frames import corrupt
 from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
-from upwell.sources.postgres.receiver import STATUS_SECONDS, Receiver
+from upwell.sources.postgres.receiver import SILENCE_SECONDS, STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
     START_ANEW,
     published,
@@ -43,6 +44,8 @@ from upwell.sources.postgres.session import address, fault, session
 from upwell.sources.postgres.wal import lsn_of, position_of
 
 _IDLE_SECONDS = 1.0
+#: A message of which less than this comes within ``SILENCE_SECONDS`` is not waited for.
+_TRICKLE_BYTES = 64 << 10
 #: Acknowledges nothing: the server leaves its slot where it is.
 _NOTHING = 0
 #: What the server reports when the log, the slot or the publication no longer serves us.
@@ -80,6 +83,8 @@ class PostgresStream:
         self._complete_through_us = 0
         self._given_at = time.monotonic()
         self._opening: tuple[LayoutChange, ...] = ()
+        self._unfinished = (0, 0)
+        self._unfinished_at = self._given_at
         self._receiver, self._decoder = self._open(_NOTHING)
         self._clock = SourceClock(
             following.url, following.slot, noticed=self._ask_for, now_us=now_us
@@ -121,6 +126,7 @@ class PostgresStream:
         with session(following.url) as connection:
             require_fit(connection, slot=following.slot, publication=following.publication)
             catalog = read_catalog(connection, following.source, list(following.tables.values()))
+            aliases = read_aliases(connection)
             has_tables = published(connection, following.publication)
             require_slot(
                 connection,
@@ -134,6 +140,7 @@ class PostgresStream:
         self._opening = layouts.opening(catalog, has_tables)
         columns = (column for table in catalog.tables for column in table.columns)
         binary = binary and all(column.type.has_binary for column in columns)
+        self._is_text = not binary
         channel = open_channel(following.url, replication=True, application=following.slot)
         try:
             start_replication(channel, following.slot, following.publication, lsn, binary=binary)
@@ -141,12 +148,18 @@ class PostgresStream:
             channel.close()
             raise
         receiver = Receiver(
-            channel, acknowledged, status_seconds=status_seconds, now_us=self._now_us
+            channel,
+            acknowledged,
+            status_seconds=status_seconds,
+            silence_seconds=SILENCE_SECONDS,
+            now_us=self._now_us,
         )
-        return receiver, Decoder(catalog.tables, catalog.aliases, lsn, admit=layouts.admit)
+        return receiver, Decoder(catalog.tables, aliases, lsn, admit=layouts.admit)
 
     def _reopen_as_text(self) -> None:
         """A value came in binary that we read only as text: the same log again, as text."""
+        if self._is_text:
+            corrupt("a value in binary, which was asked for as text")
         self._receiver.close()
         self._receiver, self._decoder = self._open(self._receiver.acknowledged, binary=False)
 
@@ -183,7 +196,23 @@ class PostgresStream:
             raise self._ended(decoder.ended)
         if failure is not None:
             raise failure
+        self._require_progress()
         return self._heartbeat()
+
+    def _require_progress(self) -> None:
+        """A message that comes byte by byte is as good as none, though the line is not silent."""
+        (begins, size), now = self._decoder.unfinished, time.monotonic()
+        known, seen = self._unfinished
+        if begins != known or size == 0 or size >= seen + _TRICKLE_BYTES:
+            self._unfinished, self._unfinished_at = (begins, size), now
+        elif now - self._unfinished_at > SILENCE_SECONDS:
+            raise Unavailable(
+                "connection_silent",
+                f"a message from the source database has not come whole in {SILENCE_SECONDS:g} "
+                f"seconds, only {size} bytes of it",
+                where=address(self._following.url),
+                next_step="check what lies between here and the database: a proxy, a tunnel",
+            )
 
     def _batch(self, decoded: DecodedBatch) -> SourceBatch:
         last_commit_us = int(decoded.transactions.committed_at_us.max())
@@ -210,7 +239,8 @@ class PostgresStream:
     ) -> SourceBatch:
         for change in changes:
             if isinstance(change, LayoutChange):
-                self._known[change.table] = change.now
+                is_kept = self._known[change.table].is_kept
+                self._known[change.table] = replace(change.now, is_kept=is_kept)
         self._position = max(self._position, position_of(lsn))
         self._given_at = time.monotonic()
         return SourceBatch(

@@ -94,7 +94,7 @@ def _tables(
     connection: psycopg.Connection, relations: Sequence[Relation]
 ) -> tuple[tuple[SeenTable, ...], tuple[str, ...]]:
     oids = [relation.oid for relation in relations]
-    _, columns = read_columns(connection, oids)
+    columns = read_columns(connection, oids)
     obstacles = {each.oid: _obstacles(each, columns[each.oid]) for each in relations}
     places = [
         _place(relation, columns[relation.oid])

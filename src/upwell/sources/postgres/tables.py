@@ -35,6 +35,7 @@ class CapturedTable:
     columns: tuple[CapturedColumn, ...]
     key: tuple[str, ...]
     file: int  # another one after every rewrite of the table
+    logs_whole_rows: bool = False  # else values that did not change may be left out (TOAST)
 
     @property
     def schema(self) -> TableSchema:

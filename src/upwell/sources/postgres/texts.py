@@ -40,8 +40,8 @@ def parse(strings: pa.Array, data_type: DataType) -> tuple[pa.Array, Bools]:
         return strings, np.zeros(len(strings), np.bool_)
     try:
         return read(strings, data_type)
-    except (pa.ArrowInvalid, ValueError) as error:
-        corrupt(f"a text that is no {data_type.stored}: {error}")
+    except (pa.ArrowInvalid, ValueError):  # whose words repeat the value, which may be private
+        corrupt(f"a text that is no {data_type.stored}")
 
 
 _Parser = Callable[[pa.Array, DataType], tuple[pa.Array, Bools]]
@@ -52,6 +52,8 @@ def _cast(strings: pa.Array, data_type: DataType) -> tuple[pa.Array, Bools]:
 
 
 def _bool(strings: pa.Array, _type: DataType) -> tuple[pa.Array, Bools]:
+    if not pc.all(pc.is_in(strings, pa.array(["t", "f", None], strings.type))).as_py():
+        raise ValueError("neither t nor f")
     return pc.equal(strings, "t"), np.zeros(len(strings), np.bool_)
 
 
@@ -94,7 +96,7 @@ def _with_unusual(
             values[row] = infinite if text == "infinity" else -infinite
             continue
         value = _days_or_microseconds(text, is_date=is_date)
-        refused[row] = value >= infinite
+        refused[row] = not -infinite < value < infinite
         values[row] = 0 if refused[row] else value
     native = values.astype(np.int32) if is_date else values
     return array_of(native, data_type.arrow, present & ~refused), refused
@@ -105,10 +107,17 @@ def _days_or_microseconds(text: str, *, is_date: bool) -> int:
     if match is None:
         raise ValueError(text)
     year = int(match[1]) if match[8] is None else 1 - int(match[1])
-    days = _days_from_civil(year, int(match[2]), int(match[3]))
+    month, day = int(match[2]), int(match[3])
+    days = _days_from_civil(year, month, day)
+    next_month = _days_from_civil(year + month // 12, month % 12 + 1, 1)
+    if not (1 <= month <= 12 and day >= 1 and days < next_month):
+        raise ValueError(text)
     if is_date:
         return days
-    seconds = (int(match[4]) * 60 + int(match[5])) * 60 + int(match[6])
+    hour, minute, second = int(match[4]), int(match[5]), int(match[6])
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(text)
+    seconds = (hour * 60 + minute) * 60 + second
     return days * _DAY_US + seconds * 1_000_000 + int((match[7] or "").ljust(6, "0"))
 
 

@@ -50,6 +50,9 @@ def table_changes(
     columns, old = _walk(views, len(layout.types), types, starts, ends)
     if old is not None:
         columns = _filled_from_old(columns, old)
+    _require_key(columns, layout.key)
+    if old is not None:
+        _require_key(old.columns, layout.key)
     columns = _only_key_of_deletes(columns, types == _DELETE, layout.key)
     arrays, refusals, unchanged = [], [], {}
     for column, values, kind in zip(layout.schema.columns, columns, layout.types, strict=True):
@@ -151,15 +154,18 @@ def _filled_from_old(columns: list[Values], old: _OldTuples) -> list[Values]:
     return filled
 
 
+def _require_key(columns: Sequence[Values], key: tuple[int, ...]) -> None:
+    for index in key:
+        if np.isin(columns[index].kinds, (NULL, UNCHANGED)).any():
+            corrupt("a row without its key")
+
+
 def _only_key_of_deletes(
     columns: list[Values], is_delete: Bools, key: tuple[int, ...]
 ) -> list[Values]:
     """A delete says which row by its key alone, whatever else the source sent."""
     if not is_delete.any():
         return columns
-    for index in key:
-        if np.isin(columns[index].kinds[is_delete], (NULL, UNCHANGED)).any():
-            corrupt("a deleted row without its key")
     kept = []
     for index, values in enumerate(columns):
         kinds = values.kinds if index in key else np.where(is_delete, NULL, values.kinds)
@@ -194,4 +200,4 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
 
 
 def _naming(column: str, refusal: Refusal) -> Refusal:
-    return Refusal(f"{column}: {refusal.reason}", refusal.rows, refusal.raw)
+    return Refusal(f"{column}: {refusal.reason}", refusal.rows, refusal.raw, column)

@@ -16,6 +16,11 @@ from upwell.core.protocols import Int64s
 #: PostgreSQL counts time from 2000-01-01, we from 1970-01-01, both in UTC.
 EPOCH_DAYS = 10_957
 EPOCH_US = EPOCH_DAYS * 86_400_000_000
+#: The first day that PostgreSQL knows (in 4714 BC), in its own count.
+EARLIEST_DAYS = -2_451_545
+EARLIEST_US = EARLIEST_DAYS * 86_400_000_000
+#: No clock that we take commits from shows a year before 1970 or after 9999.
+LATEST_COMMIT_US = 253_402_300_800_000_000 - EPOCH_US
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 _DIGITS = np.frombuffer(b"0123456789ABCDEF", np.uint8)

@@ -1,0 +1,1 @@
+"""What may be stored of a source: pure decisions about columns and rows."""
