@@ -429,7 +429,6 @@ class Engine:
         known = [state for state in states.values() if state is not None]
         looked = following.source.look(known)
         anew = self._to_read & asked
-        self._to_resync, self._to_read = self._to_resync - asked, self._to_read - asked
         for state in known:
             now = looked.tables.get(state.name)
             change = looked.changes.get(state.name)
@@ -443,6 +442,8 @@ class Engine:
                 self._tables.compare(now, still)
             else:
                 self._tables.read_anew(now, "it was asked for")
+        # Only now: whoever waits sees a table as asked for until it is seen as being read.
+        self._to_resync, self._to_read = self._to_resync - asked, self._to_read - asked
         if asked & self._tables.absent:
             following.let_go_of_tables()
             self._renew()

@@ -175,8 +175,10 @@ def surplus_rows(project: ShopProject) -> list[int]:
 
 
 def answers(project: ShopProject) -> bool:
-    """Whether the engine answers, and has a version."""
-    return bool(project.engine.ask("status")["version"])
+    """Whether the engine answers, and has read its tables and built its models."""
+    status = project.engine.ask("status")
+    is_built = "not there yet" not in status["trouble"]
+    return bool(status["version"]) and not status["reading"] and is_built
 
 
 def trouble(project: ShopProject) -> str:
