@@ -12,9 +12,10 @@ from tests.sources.mysql.logs import Writer, orders_table, whole_log
 from upwell.core.errors import IntegrityError, UpwellError
 from upwell.core.protocols import TableChanges
 from upwell.sources.mysql.binary_json import json_text
-from upwell.sources.mysql.binlog import Decoder, Followed, Looked
+from upwell.sources.mysql.binlog import Decoder
 from upwell.sources.mysql.copyout import CopyDecoder
 from upwell.sources.mysql.datatypes import data_type
+from upwell.sources.mysql.followed import Followed, Looked
 from upwell.sources.mysql.places import NOWHERE, Place
 from upwell.sources.mysql.statements import read_statement
 

@@ -23,7 +23,8 @@ from tests.sources.mysql.logs import (
 from upwell.core.errors import GapError, IntegrityError
 from upwell.core.protocols import LayoutChange, TableChanges, Truncation
 from upwell.sources.mysql.binary_json import json_text
-from upwell.sources.mysql.binlog import DecodedBatch, Decoder, Followed, Looked
+from upwell.sources.mysql.binlog import DecodedBatch, Decoder
+from upwell.sources.mysql.followed import Followed, Looked
 from upwell.sources.mysql.places import NOWHERE, Place, parse_position
 from upwell.sources.mysql.tables import CapturedTable
 

@@ -36,6 +36,7 @@ def test_a_transaction_of_many_rows_is_one(database: Database) -> None:
     replica.check()
 
 
+@pytest.mark.torture
 def test_rows_longer_than_a_packet(database: Database) -> None:
     """16 MiB is where a message no longer fits in one packet."""
     replica = followed(database)

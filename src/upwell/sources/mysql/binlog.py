@@ -3,12 +3,9 @@
 Bytes in, values out, no I/O: ``feed`` takes bytes as they come, ``take`` gives the whole
 transactions among them as columns. An unfinished transaction stays, however long it grows.
 
-The log has definitions as statements, and rows under whatever layout the table had then. What a
-statement made of a table, the catalogue is asked (``look``), and that is further than the log:
-through the log's end at that moment, rows of a table that is read anew are left out, and rows that
-lack the columns added behind them are filled. Two changes of a table in that stretch that do more
-than add cannot be told from one another, so such a table is read anew. Every checksum is verified;
-what contradicts the format is an ``IntegrityError`` and gives no values.
+The log has definitions as statements, and rows under whatever layout the table had then: what that
+means for the followed tables, ``followed`` says. Every checksum is verified; what contradicts the
+format is an ``IntegrityError`` and gives no values.
 """
 
 from __future__ import annotations
@@ -21,18 +18,17 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from upwell.core.errors import GapError, UpwellError
+from upwell.core.errors import GapError
 from upwell.core.position import Position
 from upwell.core.protocols import LayoutChange, Operation, TableChanges, Transactions, Truncation
 from upwell.sources.mysql import events
 from upwell.sources.mysql.changes import RowEvents, table_changes
-from upwell.sources.mysql.drift import compare, constants, gone, is_fill_known
+from upwell.sources.mysql.followed import Followed, FollowedTables, Looked
 from upwell.sources.mysql.packets import Packet, Packets, ServerNotice, notice_of
 from upwell.sources.mysql.places import NOWHERE, Place, position_of
-from upwell.sources.mysql.statements import Effect, Statement, read_statement
-from upwell.sources.mysql.tables import CapturedTable, source_table
+from upwell.sources.mysql.tables import CapturedTable
 from upwell.sources.mysql.views import LittleViews, padded
-from upwell.sources.mysql.wires import Wire, fits, parse_table_map
+from upwell.sources.mysql.wires import Wire, parse_table_map
 from upwell.sources.postgres.frames import corrupt
 
 #: A batch is cut at the last commit before about this many bytes, or else at the first commit.
@@ -42,34 +38,8 @@ _ARTIFICIAL = 0x20
 _OFFSET_BITS = 32
 _MOST_MAPS_KEPT = 1000
 _END_OF_STATEMENT_TABLE = 0xFFFFFF  # a row event without rows, of no table
-_BY_STATEMENT = "rows were changed by a statement: the session's binlog_format was not ROW"
 _NOT_WHOLE = "rows were logged in part: the session's binlog_row_image was not FULL"
 _DISTRIBUTED = "it was changed by a distributed transaction (XA)"
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A table as the catalogue has it, or why it cannot be followed; and where the log ended."""
-
-    table: CapturedTable | None
-    unfit: UpwellError | None
-    through: Place
-
-
-@dataclass(slots=True)
-class Followed:
-    """A table in the layout last told, None where it can be followed no more.
-
-    Through ``blind`` its rows are left out; through ``ahead`` the layout is the catalogue's, and
-    rows may lack columns of it, which then have the values of ``constants``.
-    """
-
-    name: str
-    table: CapturedTable | None
-    blind: Place = NOWHERE
-    ahead: Place = NOWHERE
-    constants: pa.Table | None = None
-    fitting: tuple[CapturedTable, tuple[Wire, ...]] | None = None  # last found to belong together
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +107,7 @@ class Decoder:
         is_checksummed: bool = True,
         folds_case: bool = False,
     ) -> None:
-        self._tables = tables
-        self._look = look
-        self._folds_case = folds_case
-        self._mentions = {name.lower() for pair in tables for name in pair}
+        self._tables = FollowedTables(tables, look, folds_case=folds_case)
         self._is_checksummed = is_checksummed
         self._packets = Packets()
         self._items: list[_Rows | Truncation | LayoutChange] = []
@@ -361,7 +328,8 @@ class Decoder:
         elif first == "XA":
             self._distributed(text, seconds)
         else:
-            self._apply(database, text)
+            transaction = len(self._positions)
+            self._items += self._tables.apply(database, text, self._now, transaction)
             if not self._has_begun:
                 self._commit(seconds)
 
@@ -374,7 +342,7 @@ class Decoder:
             self._branch = branch
         elif verb in ("COMMIT", "ROLLBACK"):
             names = self._prepared.pop(branch.removesuffix(" ONE PHASE"), None)
-            for followed in self._tables.values() if verb == "COMMIT" else ():
+            for followed in self._tables if verb == "COMMIT" else ():
                 if names is None or followed.name in names:
                     self._read_anew(followed, _DISTRIBUTED)
             self._commit(seconds)
@@ -390,75 +358,6 @@ class Decoder:
         self._undo(self._finished)
         self._commit(seconds)
 
-    # ── tables ───────────────────────────────────────────────────────────────────────────────────
-
-    def _apply(self, database: str, text: str) -> None:
-        lowered = text.lower()
-        if not any(name in lowered for name in self._mentions):
-            return
-        statement = read_statement(text, database)
-        if statement.effect is Effect.NOTHING:
-            return
-        for pair, followed in self._tables.items():
-            if followed.table is not None and self._concerns(statement, pair):
-                self._change(followed, statement.effect)
-
-    def _concerns(self, statement: Statement, pair: tuple[str, str]) -> bool:
-        fold = str.lower if self._folds_case else str
-        if statement.database and fold(statement.database) == fold(pair[0]):
-            return True
-        wanted = (fold(pair[0]), fold(pair[1]))
-        return any((fold(each.database), fold(each.name)) == wanted for each in statement.tables)
-
-    def _change(self, followed: Followed, effect: Effect) -> None:
-        table = followed.table
-        if table is None or self._now <= followed.blind:
-            return  # what is read anew has it
-        if effect is Effect.TRUNCATES:
-            self._items.append(Truncation(table.schema, len(self._positions)))
-        elif effect is Effect.WRITES:
-            self._read_anew(followed, _BY_STATEMENT)
-        elif effect is Effect.REPLACES:
-            self._read_anew(followed, "it was made anew")
-        elif self._now <= followed.ahead:
-            if effect is not Effect.ONLY_ADDS:
-                self._read_anew(followed, "it was altered more than once")
-        else:
-            self._compare(followed, table)
-
-    def _compare(self, followed: Followed, table: CapturedTable) -> None:
-        """The catalogue knows what a statement made of a table, and maybe of later ones."""
-        looked = self._look(followed.name)
-        if looked.table is None:
-            self._lose(followed, table, looked)
-            return
-        change = compare(source_table(table, followed.blind), looked.table, looked.through)
-        followed.table, followed.ahead = looked.table, looked.through
-        followed.constants = constants(looked.table)
-        if change is not None:
-            self._items.append(change)
-            if change.why:
-                followed.blind = looked.through
-
-    def _read_anew(self, followed: Followed, why: str) -> None:
-        table = followed.table
-        if table is None or self._now <= followed.blind:
-            return
-        looked = self._look(followed.name)
-        if looked.table is None:
-            self._lose(followed, table, looked)
-            return
-        followed.table, followed.constants = looked.table, None
-        followed.blind = followed.ahead = looked.through
-        now = source_table(looked.table, looked.through)
-        self._items.append(LayoutChange(now, why=why))
-
-    def _lose(self, followed: Followed, table: CapturedTable, looked: Looked) -> None:
-        unfit = looked.unfit or gone(followed.name)
-        followed.table = None
-        before = source_table(table, followed.blind)
-        self._items.append(LayoutChange(before, why=unfit.what, unfit=unfit))
-
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
 
     def _map(self, body: bytes) -> None:
@@ -468,7 +367,7 @@ class Decoder:
         mapped = self._parsed.get(rest)
         if mapped is None:
             table = parse_table_map(rest)
-            followed = self._tables.get((table.database, table.table))
+            followed = self._tables.find(table.database, table.table)
             mapped = _Mapped(followed, table.wires)
             if len(self._parsed) >= _MOST_MAPS_KEPT:
                 self._parsed.clear()
@@ -501,7 +400,7 @@ class Decoder:
                 return
             head = mapped.heads[kind] = found
         table = followed.table
-        if not self._fits(followed, table, mapped.wires):
+        if not followed.fits(table, mapped.wires, self._now):
             self._read_anew(followed, "its rows in the log are of another layout")
             return
         rows_at = begin + 8 + len(head)
@@ -522,17 +421,8 @@ class Decoder:
             corrupt("rows with another number of columns than their table")
         return bytes(body[8 : head.rows_at]) if head.is_full else None
 
-    def _fits(self, followed: Followed, table: CapturedTable, wires: tuple[Wire, ...]) -> bool:
-        """Rows may lack columns behind them while the catalogue is ahead of the log."""
-        lacking = table.columns[len(wires) :]
-        if lacking and self._now > followed.ahead:
-            return False
-        known = followed.fitting
-        if known is not None and known[0] is table and known[1] is wires:
-            return True
-        does_fit = fits(wires, table.types) and all(map(is_fill_known, lacking))
-        followed.fitting = (table, wires) if does_fit else None
-        return does_fit
+    def _read_anew(self, followed: Followed, why: str) -> None:
+        self._items += self._tables.read_anew(followed, why, self._now)
 
     def _partial(self, body: bytes) -> None:
         """JSON that was changed in place: what it was before is not in the log."""

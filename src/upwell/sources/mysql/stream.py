@@ -24,12 +24,13 @@ from upwell.core.protocols import (
     Transactions,
     Truncation,
 )
-from upwell.sources.mysql.binlog import BATCH_BYTES, DecodedBatch, Decoder, Followed, Looked
+from upwell.sources.mysql.binlog import BATCH_BYTES, DecodedBatch, Decoder
 from upwell.sources.mysql.catalog import Catalog, read_catalog
 from upwell.sources.mysql.completeness import SourceClock
 from upwell.sources.mysql.drift import compare, constants, gone
 from upwell.sources.mysql.dump import open_dump
 from upwell.sources.mysql.fitness import require_fit
+from upwell.sources.mysql.followed import Followed, Looked
 from upwell.sources.mysql.packets import ServerNotice
 from upwell.sources.mysql.places import Place, parse_position
 from upwell.sources.mysql.receiver import Receiver
