@@ -265,6 +265,7 @@ def test_a_copy_beside_its_stream_is_the_source(
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1800)
 @given(st.lists(ACTIONS, max_size=6), st.lists(STEPS, max_size=30))
 @settings(max_examples=5_000, deadline=None)
 def test_thousands_of_copies_beside_their_streams_are_the_source(
