@@ -7,8 +7,8 @@ which must be the source's, the tool's and the bare receiver's by the bytes they
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -148,8 +148,10 @@ def _position(server: Server) -> Position:
 
 
 def _version() -> str:
-    text = os.popen("/usr/sbin/mariadbd --version").read()  # noqa: S605 - a constant
-    found = re.search(r"[\d.]+-MariaDB", text)
+    done = subprocess.run(
+        ["/usr/sbin/mariadbd", "--version"], check=True, capture_output=True, text=True
+    )
+    found = re.search(r"[\d.]+-MariaDB", done.stdout)
     return found[0] if found else "unknown"
 
 

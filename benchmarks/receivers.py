@@ -152,7 +152,7 @@ def receive_upwell(reading: Reading, meter: Meter, folder: Path) -> dict[str, ob
         tables.create(connection, tables.Captured(table, tables.new_log()))
     store.checkpoint()
     states = TableStates(store)
-    hub = FeedHub(store.reader, store.commit_lock, version=0, schema_of=states.layouts.__getitem__)
+    hub = FeedHub(store.view, version=0, schema_of=states.layouts.__getitem__)
     following = Following(source, reading.first)
     engine = Engine(store, hub, [following], states, Models(store, [], _ignore))
     stop = threading.Event()

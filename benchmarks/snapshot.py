@@ -189,8 +189,7 @@ def copy(url: str, folder: Path) -> Mapping[str, float]:
     states = TableStates(store)
     following = begin_following(store, states, source, setting, _ignore)
     hub = FeedHub(
-        store.reader,
-        store.commit_lock,
+        store.view,
         version=ledger.latest_version(store.writer),
         schema_of=states.layouts.__getitem__,
     )

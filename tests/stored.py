@@ -39,8 +39,7 @@ def take_in(store: HotStore, source: Source, models: Sequence[Model] = ()) -> No
     setting = SourceSetting(source.name, lambda _identity: source, frozenset(found))
     states = TableStates(store)
     hub = FeedHub(
-        store.reader,
-        store.commit_lock,
+        store.view,
         version=ledger.latest_version(store.writer),
         schema_of=states.layouts.__getitem__,
     )

@@ -5,23 +5,29 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from upwell.core.errors import EnvironmentFault, UpwellError
-from upwell.core.schema import Column
+from upwell.core.schema import Column, TableSchema
 from upwell.durability import Durability, Pace
 from upwell.publishing import Publishing
 from upwell.store.lake.care import Care
 from upwell.store.lake.mark import Mark
-from upwell.store.lake.publish import Published, Publisher
+from upwell.store.lake.publish import Publisher
 from upwell.store.lake.tables import OvertakenError
 from upwell.store.lake.writer import LakeWriter
 
 from .lake_shop import PROJECT, LakeShop
+
+ORDERS = TableSchema(
+    "shop.orders", (Column("id", "INTEGER"), Column("note", "VARCHAR")), key=("id",)
+)
+BIG = TableSchema("big", (Column("n", "HUGEINT"),))
 
 
 @dataclass
@@ -47,14 +53,16 @@ def durability(
     *,
     seconds: float = 3600,
     logged_bytes: Callable[[], int] = lambda: 0,
-    wanted: Sequence[Published] = (),
+    published: Mapping[str, TableSchema] = MappingProxyType({}),
 ) -> Durability:
     return Durability(
         shop.store,
         writer,
         care=Care(writer, {}),
         pace=Pace(seconds, megabytes=1),
-        publishing=Publishing(Publisher(writer), lambda _: wanted, seconds=0),
+        publishing=Publishing(
+            Publisher(writer), dict.fromkeys(published), lambda _: published, seconds=0
+        ),
         logged_bytes=logged_bytes,
         on_durable=heard.durable.put,
         on_trouble=heard.troubles.append,
@@ -152,10 +160,9 @@ def test_what_is_published_follows_and_one_that_cannot_be_keeps_no_other_back(
     shop.write([(1, "a")])
     with shop.store.transaction() as connection:
         connection.execute("CREATE TABLE big AS SELECT 170141183460469231731687303715884105727 n")
-    orders = Published("shop.orders", (Column("id", "INTEGER"), Column("note", "VARCHAR")))
-    wanted = (Published("big", (Column("n", "HUGEINT"),)), orders)
+    published = {"big": BIG, "shop.orders": ORDERS}
     writer, heard = LakeWriter(shop.open_lake(), PROJECT), Heard()
-    with durability(shop, writer, heard, seconds=0.05, wanted=wanted):
+    with durability(shop, writer, heard, seconds=0.05, published=published):
         deadline = time.monotonic() + 20
         while not any(said.startswith("big in the lake stays") for said in heard.troubles):
             assert time.monotonic() < deadline
@@ -178,9 +185,12 @@ def test_what_could_not_be_published_is_told_until_it_is_and_tried_again_soon(
     shop.write([(1, "a")])
     writer, now = LakeWriter(shop.open_lake(), PROJECT), [0.0]
     shop.flush(writer)
-    big = Published("big", (Column("n", "HUGEINT"),))
     publishing = Publishing(
-        Publisher(writer), lambda _: [big], seconds=900, monotonic=lambda: now[0]
+        Publisher(writer),
+        {"big": None},
+        lambda _: {"big": BIG},
+        seconds=900,
+        monotonic=lambda: now[0],
     )
 
     def told() -> str:
@@ -194,3 +204,19 @@ def test_what_could_not_be_published_is_told_until_it_is_and_tried_again_soon(
     assert told().startswith("big in the lake stays")
     now[0] = 61.0
     assert told() == ""
+
+
+def test_a_table_without_rows_just_now_stays_in_the_lake_as_it_was(shop: LakeShop) -> None:
+    shop.write([(1, "a")])
+    writer, seen = LakeWriter(shop.open_lake(), PROJECT), {"shop.orders": ORDERS}
+    shop.flush(writer)
+    tables: dict[str, str | None] = {"shop.orders": None}
+    publishing = Publishing(Publisher(writer), tables, lambda _: seen, seconds=0)
+    with shop.store.view() as connection:
+        assert publishing.after_round(connection, 1) == ""
+        seen.clear()
+        assert publishing.after_round(connection, 2) == ""
+        assert shop.open_lake().table("shop.orders") is not None
+        tables.clear()
+        assert publishing.after_round(connection, 3) == ""
+    assert shop.open_lake().table("shop.orders") is None

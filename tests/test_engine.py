@@ -110,8 +110,7 @@ def make_engine(
     """An engine without models; ``refresh`` stands in for their refreshing."""
     states = TableStates(store)
     hub = FeedHub(
-        store.reader,
-        store.commit_lock,
+        store.view,
         version=ledger.latest_version(store.writer),
         schema_of=states.layouts.__getitem__,
     )

@@ -48,7 +48,7 @@ def answers(
         return {"store": identity}
 
     def on_status(_question: Question) -> Any:
-        with store.view() as connection:
+        with store.view(whole=False) as connection:
             return status(connection, hub, engine, models, tables)
 
     def on_explain(question: Question) -> Any:

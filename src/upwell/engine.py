@@ -59,7 +59,7 @@ from upwell.ingest.settle import Moment, Settled
 from upwell.models import Models, Report
 from upwell.store import ledger
 from upwell.store.hot import HotStore
-from upwell.table_states import TableStates, fill
+from upwell.table_states import TableStates
 from upwell.transform.refresh import ModelFailedError
 
 log = structlog.get_logger(__name__)
@@ -280,7 +280,7 @@ class Engine:
     def _take_next(self, following: Following, stop: threading.Event) -> bool:
         name = following.name
         seconds = POLL_BETWEEN_PARTS_SECONDS if self._tables.is_reading(name) else POLL_SECONDS
-        tables = self._tables.followed(name)
+        tables = partial(self._tables.followed, name)
         batch = following.poll(tables, seconds / len(self._followings), stop)
         return batch is not None and self._take(following, batch)
 
@@ -342,7 +342,10 @@ class Engine:
             for name, copying in self._tables.copying.items():
                 mine = [change for change in rows if change.table == name]
                 if mine:
-                    self._copied.apply(copying.table.schema, mine, batch.transactions, version)
+                    reached = copying.is_reached(following.committed_position)
+                    self._copied.apply(
+                        copying.table.schema, mine, batch.transactions, version, reached=reached
+                    )
             deltas |= self._ingest.apply(self._followed(batch), version)
             reach("engine.batch_ingested")
             deltas |= self._models.refresher.apply(deltas, logical_time_us)
@@ -391,7 +394,7 @@ class Engine:
         schema = self._tables.layouts[change.table]
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
-            fill(connection, schema, change, self._moment(following))
+            settle.fill(connection, schema, change, self._moment(following))
 
         self._make_version(work, frozenset([change.table]))
         self._tables.read_again()
@@ -400,7 +403,7 @@ class Engine:
         """Tables whose rows do not stand any more are read anew, or stand still."""
         for name, change in broken.items():
             following.copier.forget(name)
-            if name in self._tables.copying and name not in self._tables.absent:
+            if self._tables.is_compared(name):
                 self._tables.end_comparison(name)  # the stream will tell what has become of it
                 continue
             if isinstance(change, LayoutChange) and self._tables.is_of_other_terms(change):
@@ -494,10 +497,8 @@ class Engine:
     def _end_comparisons(self, batch: SourceBatch) -> None:
         """What is compared while it is followed, and changes as a whole, is only followed."""
         for change in batch.changes:
-            name = change.table
-            is_compared = name in self._tables.copying and name not in self._tables.absent
-            if is_compared and not isinstance(change, TableChanges):
-                self._tables.end_comparison(name)
+            if not isinstance(change, TableChanges) and self._tables.is_compared(change.table):
+                self._tables.end_comparison(change.table)
 
     def _breaking(self, batch: SourceBatch) -> dict[str, Breaking]:
         """Tables of whose changes nothing can be taken in, since their rows will be read anew."""
@@ -511,13 +512,11 @@ class Engine:
         """Let tables that were read to their end take their places, in one version."""
         if not read:
             return False
-        for copying in read:
-            self._store.checkpoint()
-            with self._store.transaction() as connection:
-                settle.prepare(connection, copying)
-            self._store.checkpoint()
-        reach("copy.prepared")
         names = frozenset(copying.table.name for copying in read)
+        with self._store.relayout(unfilled=names) as connection:
+            for copying in read:
+                settle.prepare(connection, copying)
+        reach("copy.prepared")
         news = names & self._tables.absent
         settled: dict[str, Settled] = {}
 
@@ -528,9 +527,8 @@ class Engine:
 
         self._make_version(work, names)
         reach("copy.settled")
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             settle.clear(connection)
-        self._store.checkpoint()
         self._tables.read_again()
         rows = sum(found.rows for found in settled.values())
         self._report("snapshot_finished", source=following.name, tables=sorted(names), rows=rows)

@@ -23,7 +23,7 @@ from upwell.ingest.tables import log_name
 from upwell.models import Models
 from upwell.project.values import Project
 from upwell.project_lake import project_lake_held
-from upwell.publishing import Publishing, published_tables
+from upwell.publishing import Publishing, published_tables, seen_layouts
 from upwell.start import begin_following, layouts_ahead, open_source, open_store
 from upwell.store import ledger
 from upwell.store.hot import HotStore, faults_named
@@ -67,8 +67,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
             for setting in settings
         ]
         hub = FeedHub(
-            store.reader,
-            store.commit_lock,
+            store.view,
             version=ledger.latest_version(store.writer),
             schema_of=partial(_schema_of, store, models, tables),
         )
@@ -88,7 +87,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         server = FeedServer(place.socket, hub, store=identity, handlers=handlers)
         closing.callback(server.stop)
         hold.listen(engine.fail)
-        durability = _durability(project, models, store, writer, engine)
+        durability = _durability(project, store, writer, engine)
         if durability is None:
             engine.run(stop)
         else:
@@ -97,7 +96,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
 
 
 def _durability(
-    project: Project, models: Models, store: HotStore, writer: LakeWriter | None, engine: Engine
+    project: Project, store: HotStore, writer: LakeWriter | None, engine: Engine
 ) -> Durability | None:
     setting = project.settings.lake
     if setting is None or writer is None:
@@ -117,7 +116,8 @@ def _durability(
         pace=Pace(setting.commit_seconds, setting.commit_megabytes),
         publishing=Publishing(
             Publisher(writer),
-            published_tables(project, lambda: models.schemas, setting),
+            published_tables(project, setting),
+            seen_layouts,
             seconds=setting.publish_minutes * 60,
         ),
         logged_bytes=lambda: engine.logged_bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -120,10 +120,14 @@ class Following:
         log.error("log_given_up", source=self.name, what=said)
 
     def poll(
-        self, tables: Sequence[SourceTable], timeout_seconds: float, stop: threading.Event
+        self,
+        followed: Callable[[], Sequence[SourceTable]],
+        timeout_seconds: float,
+        stop: threading.Event,
     ) -> SourceBatch | None:
-        """What has come; opens the stream first where it is not open. A source that is away is
-        tried again, with pauses. Raises ``GapError`` where its log has been lost.
+        """What has come; opens the stream of what is ``followed`` first where it is not open. A
+        source that is away is tried again, with pauses. Raises ``GapError`` where its log has been
+        lost.
         """
         try:
             if self.stream is None:
@@ -131,6 +135,7 @@ class Following:
                 if wait > 0:
                     stop.wait(min(wait, timeout_seconds))
                     return None
+                tables = followed()
                 if not self.is_published:
                     self.published_late += self.source.follow_only(tables)
                     self.is_published = True

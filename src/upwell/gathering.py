@@ -168,9 +168,7 @@ class Gathering:
         self._tables.note_part(name, done.position, is_same=True)
 
     def _is_complete(self, copying: Copying, position: Position) -> bool:
-        if not copying.is_read or position < copying.reach:
-            return False
-        return self._is_whole(copying, position)
+        return copying.is_reached(position) and self._is_whole(copying, position)
 
     def _is_whole(self, copying: Copying, position: Position) -> bool:
         """Whether no row lacks a value; has them read, and filled in, if some do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import duckdb
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from upwell.core.errors import ProjectError, UpwellError
 from upwell.core.schema import TableSchema
 from upwell.ingest.tables import captured_tables
+from upwell.models import read_results
 from upwell.project.settings import Lake
 from upwell.project.values import Project
 from upwell.store.lake.publish import TIMES, Publication, Published, Publisher
@@ -21,23 +22,28 @@ log = structlog.get_logger(__name__)
 #: What could not be published is tried again this soon.
 RETRY_SECONDS = 60.0
 
-Wanted = Callable[[duckdb.DuckDBPyConnection], Sequence[Published]]
-"""What is to be published, with the columns that a connection sees."""
+Layouts = Callable[[duckdb.DuckDBPyConnection], Mapping[str, TableSchema]]
+"""The layouts of the tables with rows that a connection sees, by SQL name."""
 
 
 class Publishing:
-    """Publishes every so often. Called in the rounds' thread, after a round, with its view."""
+    """Publishes ``tables``, as ``published_tables`` gives them, every so often.
+
+    Called in the rounds' thread, after a round, with its view.
+    """
 
     def __init__(
         self,
         publisher: Publisher,
-        wanted: Wanted,
+        tables: Mapping[str, str | None],
+        layouts: Layouts,
         *,
         seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._publisher = publisher
-        self._wanted = wanted
+        self._tables = tables
+        self._layouts = layouts
         self._seconds = seconds
         self._monotonic = monotonic
         self._next_at = monotonic()
@@ -48,23 +54,26 @@ class Publishing:
         """Publish if it is time to; what is not published as it should be and why, a line each.
 
         Raises OvertakenError. Whatever else goes wrong with one table leaves it as it was
-        published before, and the others go on.
+        published before, and the others go on. So does one that has no rows yet.
         """
         now = self._monotonic()
         if now < self._next_at or version == self._version:
             return self._troubles
         done, troubles = Publication(), []
-        wanted = self._wanted(connection)
-        for each in wanted:
+        layouts = self._layouts(connection)
+        for name, month in self._tables.items():
+            if name not in layouts:
+                continue
+            each = Published(name, layouts[name].columns, _time(layouts[name], month))
             try:
                 self._publisher.publish(connection, each, done)
             except OvertakenError:
                 raise
             except (UpwellError, duckdb.Error) as error:
                 why = error.in_a_line if isinstance(error, UpwellError) else str(error)
-                log.warning("not_published", table=each.name, why=why)
-                troubles.append(f"{each.name} in the lake stays as it was published: {why}")
-        self._publisher.withdraw(wanted, done)
+                log.warning("not_published", table=name, why=why)
+                troubles.append(f"{name} in the lake stays as it was published: {why}")
+        self._publisher.withdraw(self._tables, done)
         if not troubles:
             self._version = version
         self._next_at = now + (min(self._seconds, RETRY_SECONDS) if troubles else self._seconds)
@@ -82,29 +91,21 @@ class Publishing:
         return self._troubles
 
 
-def published_tables(
-    project: Project,
-    models: Callable[[], Mapping[str, TableSchema]],
-    setting: Lake,
-) -> Wanted:
-    """What the settings say is to be published: every model, where they say nothing.
+def published_tables(project: Project, setting: Lake) -> Mapping[str, str | None]:
+    """What the settings say is to be published, each with the time by whose months it is parted.
 
-    A model that metrics are taken from is parted by the time of these. ``models`` gives the layouts
-    of those that have a result.
+    That is every model, where they say nothing. A model that metrics are taken from is parted by
+    the time of these.
     """
     months = {**_times_of_metrics(project), **setting.publish_by_month}
+    names = setting.publish if setting.publish is not None else tuple(project.models)
+    return {name: months.get(name) for name in names}
 
-    def wanted(connection: duckdb.DuckDBPyConnection) -> list[Published]:
-        shown = models()
-        seen = {**captured_tables(connection), **shown}
-        names = setting.publish if setting.publish is not None else tuple(shown)
-        return [
-            Published(name, seen[name].columns, _time(seen[name], months.get(name)))
-            for name in names
-            if name in seen
-        ]
 
-    return wanted
+def seen_layouts(connection: duckdb.DuckDBPyConnection) -> dict[str, TableSchema]:
+    """See ``Layouts``: the captured tables, and the models that have a result."""
+    results = read_results(connection)
+    return {**captured_tables(connection), **{name: each.schema for name, each in results.items()}}
 
 
 def check_months(setting: Lake, layouts: Mapping[str, TableSchema]) -> None:

@@ -161,14 +161,12 @@ def _begin(
     beginning = source.begin(list(looked.tables.values()))
     reach("start.source_begun")
     progress = ledger.SourceProgress(beginning.position, beginning.at_us)
-    store.checkpoint()
-    with store.transaction() as connection:
+    with store.relayout() as connection:
         for table in looked.tables.values():
             copies.begin(connection, table)
         ledger.write_identity(connection, source.name, beginning.identity)
         version = ledger.latest_version(connection) + 1
         ledger.append(connection, version, time.time_ns() // 1000, {source.name: progress})
-    store.checkpoint()
     reach("copy.begun")
     tables.read_again()
     return progress

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import duckdb
 import structlog
 
 from upwell.core.policy import OnChange
@@ -24,21 +23,23 @@ from upwell.core.protocols import (
     Truncation,
 )
 from upwell.core.schema import TableSchema
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import quote_table
 from upwell.ingest import copies, tables
 from upwell.ingest.copies import Copying
 from upwell.ingest.ranges import as_part, key_ranges
-from upwell.ingest.settle import Moment
-from upwell.ingest.staging import registered
-from upwell.ingest.tables import Captured, log_name, merged_layout
+from upwell.ingest.tables import Captured, merged_layout
 from upwell.models import Ground
+from upwell.store import ledger
 from upwell.store.hot import HotStore
 
 log = structlog.get_logger(__name__)
 
 
 class TableStates:
-    """See the module. Changed by the engine's thread alone; any thread may read."""
+    """See the module. Changed by the engine's thread alone; any thread may read.
+
+    ``layouts`` are those of the stored tables; ``still`` says which of them stand still, and why.
+    """
 
     def __init__(self, store: HotStore, policies: Mapping[str, OnChange] | None = None) -> None:
         self._store = store
@@ -46,11 +47,13 @@ class TableStates:
         self._captured: dict[str, Captured] = {}
         self.copying: dict[str, Copying] = {}
         self.layouts: dict[str, TableSchema] = {}
+        self.still: Mapping[str, str] = {}
         self.read_again()
 
     def read_again(self) -> None:
         """See what the store says."""
         self._captured = tables.captured(self._store.writer)
+        self.still = {name: each.frozen for name, each in self._captured.items() if each.frozen}
         same = {each.identity: each.same for each in self.copying.values()}
         self.copying = {
             name: replace(each, same=same.get(each.identity, 0))
@@ -60,11 +63,6 @@ class TableStates:
         self.layouts |= layouts  # the same dictionary always: others hold it
         for name in self.layouts.keys() - layouts.keys():
             del self.layouts[name]
-
-    @property
-    def still(self) -> Mapping[str, str]:
-        """Stored tables that stand still, and why."""
-        return {name: each.frozen for name, each in self._captured.items() if each.frozen}
 
     @property
     def ground(self) -> Ground:
@@ -81,11 +79,11 @@ class TableStates:
         """Tables whose changes do not go into the store: being read, with nothing that is kept up
         to date meanwhile.
         """
-        return {
-            name
-            for name in self.copying
-            if name not in self._captured or self._captured[name].frozen
-        }
+        return {name for name in self.copying if name not in self._captured or name in self.still}
+
+    def is_compared(self, name: str) -> bool:
+        """Whether a table is being compared with its source, and followed meanwhile."""
+        return name in self.copying and name not in self.absent
 
     def is_reading(self, source: str) -> bool:
         """Whether a table of a source is being read."""
@@ -101,19 +99,14 @@ class TableStates:
         tables = [
             self.copying[name].table if name in self.copying else self._captured[name].table
             for name in sorted(self.names(source))
-            if name in self.copying or not self._captured[name].frozen
+            if name in self.copying or name not in self.still
         ]
         return [replace(each, is_kept=self.policy(each.name) == "quarantine") for each in tables]
 
     def waiting(self, source: str) -> set[str]:
         """The tables of a source that stand still until they can be read again."""
-        return {
-            name
-            for name in self.still
-            if name in self.names(source)
-            and name not in self.copying
-            and self.policy(name) == "evolve"
-        }
+        mine = self.names(source) & self.still.keys() - self.copying.keys()
+        return {name for name in mine if self.policy(name) == "evolve"}
 
     def state_of(self, name: str) -> SourceTable | None:
         """The state in which a table's rows were, or are being, read."""
@@ -191,12 +184,10 @@ class TableStates:
     def read_anew(self, table: SourceTable, why: str) -> None:
         """Begin to read a table; what is stored of it stands still until that has ended."""
         tables.refuse_our_names(table.schema)
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             copies.begin(connection, table)
             if table.name in self._captured:
                 tables.freeze(connection, table.name, f"{table.name} is being read anew: {why}")
-        self._store.checkpoint()
         self.read_again()
         log.info("table_read_anew", table=table.name, why=why)
 
@@ -205,65 +196,52 @@ class TableStates:
 
         With ``why`` it stands still until then; else it is followed meanwhile.
         """
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             copies.begin(connection, table)
             ranges = [as_part(each) for each in key_ranges(connection, table.schema)]
             row = connection.execute(f"SELECT count(*) FROM {quote_table(table.name)}").fetchone()
             copies.set_plan(connection, table.name, CopyPlan(ranges, row[0] if row else 0))
             if why:
                 tables.freeze(connection, table.name, f"{table.name} is being compared: {why}")
-        self._store.checkpoint()
         self.read_again()
         log.info("table_compared", table=table.name, ranges=len(ranges), why=why)
 
     def end_comparison(self, name: str) -> None:
         """Forget that a table is being compared; it is followed as it was."""
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             copies.end(connection, name)
-        self._store.checkpoint()
         self.read_again()
 
     def freeze(self, name: str, why: str) -> None:
         """Take in nothing more of a table, until somebody decides."""
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             copies.end(connection, name)
             tables.freeze(connection, name, why)
-        self._store.checkpoint()
         self.read_again()
         log.error("table_frozen", table=name, why=why)
 
     def stop(self, names: Iterable[str], why: str) -> None:
         """Let tables stand still, and what was being read of them be begun anew."""
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             for name in names:
                 if name in self._captured:
                     copies.end(connection, name)
                     tables.freeze(connection, name, f"{name} stands still: {why}")
                 elif name in self.copying:
                     copies.begin(connection, self.copying[name].table)
-        self._store.checkpoint()
         self.read_again()
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop tables that are not captured any more."""
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             for name in names:
                 copies.end(connection, name)
                 tables.drop(connection, name)
-        self._store.checkpoint()
+                ledger.note_filled(connection, [name])
         self.read_again()
 
     def grow(self, change: LayoutChange) -> bool:
-        """Follow a table that is another one, whose rows stand. Whether they are to be filled in.
-
-        Layout statements and rows never share a write-ahead log: DuckDB has replayed such logs
-        wrongly, so each is checkpointed on its own.
-        """
+        """Follow a layout under which stored rows stand; whether they are to be filled in."""
         name = change.table
         if self.policy(name) == "quarantine":
             with self._store.transaction() as connection:
@@ -279,10 +257,9 @@ class TableStates:
         stored = self.layouts[name]
         wanted = merged_layout(stored, change.now.schema)
         if wanted != stored:
-            self._store.checkpoint()
-            with self._store.transaction() as connection:
+            unfilled = [name] if change.fills is not None else []
+            with self._store.relayout(unfilled=unfilled) as connection:
                 tables.widen(connection, stored, wanted)
-            self._store.checkpoint()
             log.info("layout_grew", table=name, columns=wanted.column_names)
         if change.fills is None:
             with self._store.transaction() as connection:
@@ -293,38 +270,6 @@ class TableStates:
     def _widen_copy(self, now: SourceTable) -> None:
         before = self.copying[now.name].table.schema
         wanted = merged_layout(before, now.schema)
-        self._store.checkpoint()
-        with self._store.transaction() as connection:
+        with self._store.relayout() as connection:
             copies.widen(connection, before, replace(now, schema=wanted))
-        self._store.checkpoint()
         self.read_again()
-
-
-def fill(
-    connection: duckdb.DuckDBPyConnection,
-    schema: TableSchema,
-    change: LayoutChange,
-    moment: Moment,
-) -> None:
-    """Give stored rows the value that a column was added with, in the transaction of a version.
-
-    ``schema`` is the stored layout, which has the column already.
-    """
-    assert change.fills is not None  # noqa: S101 - else there is nothing to fill in
-    table, log_table = quote_table(schema.name), quote_table(log_name(schema.name))
-    names = quoted_list(schema.column_names)
-    logged = (
-        f"INSERT INTO {log_table} BY NAME SELECT {names}, ?::BIGINT AS _version, ? AS _position, "
-        f"make_timestamptz(?::BIGINT) AS _committed_at, "
-        f"make_timestamptz(?::BIGINT) AS _received_at, ?::BIGINT AS _weight FROM {table}"
-    )
-    stamp = [moment.version, moment.position, moment.committed_at_us, moment.received_at_us]
-    connection.execute(logged, [*stamp, -1])
-    with registered(connection, "_fills", change.fills):
-        values = ", ".join(
-            f"{quote(name)} = CAST(f.{quote(name)} AS {schema.column(name).type})"
-            for name in change.fills.column_names
-        )
-        connection.execute(f"UPDATE {table} SET {values} FROM _fills AS f")
-    connection.execute(logged, [*stamp, 1])
-    tables.note_state(connection, change.now)

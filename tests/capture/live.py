@@ -145,8 +145,7 @@ class Live:
         self.built.check(layouts_ahead(self.states, {"shop": source}, [setting]))
         self.following = begin_following(self.store, self.states, source, setting, report)
         self.hub = FeedHub(
-            self.store.reader,
-            self.store.commit_lock,
+            self.store.view,
             version=ledger.latest_version(self.store.writer),
             schema_of=lambda name: self.states.layouts.get(name) or self.built.schemas[name],
         )

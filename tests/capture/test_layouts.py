@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +120,41 @@ def test_a_column_becomes_another(live: Live, case: str) -> None:
     assert live.is_log_whole("shop.notes")
     is_text = case == "another type"  # of which there is no sum()
     live.wait(lambda: ("by_note" in live.built.held) == is_text, "its model")
+
+
+UNFILLED = {
+    "filled in": ("alter table notes add extra int not null default 7", "extra"),
+    "read anew": ("alter table notes alter column n type bigint", "n"),
+}
+
+
+@pytest.mark.parametrize("case", UNFILLED)
+def test_nobody_sees_a_table_between_two_layouts(live: Live, case: str) -> None:
+    statement, column = UNFILLED[case]
+    seen: Counter[int] = Counter()
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            with live.store.view() as connection:
+                names = connection.execute("FROM shop.notes LIMIT 0").to_arrow_table().column_names
+                if column in names:
+                    values = f"SELECT count({column}) FROM shop.notes"
+                    seen.update(each for (each,) in connection.execute(values).fetchall())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with psycopg.connect(live.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+            connection.execute("insert into others select coalesce(max(id), 0) + 1 from others")
+            connection.execute("update notes set n = n where id = 1")
+        live.wait(lambda: column in live.states.layouts["shop.notes"].column_names, "its column")
+        live.wait_until_equal()
+    finally:
+        is_over.set()
+        looking.join()
+    assert seen.keys() == {1_000}
 
 
 def test_a_key_becomes_another(live: Live) -> None:

@@ -75,7 +75,7 @@ class InProcess:
         for schema in SCHEMAS.values():
             stored.create(store.writer, schema)
         self.store = store
-        self.hub = FeedHub(store.reader, store.commit_lock, version=1, schema_of=schema_of)
+        self.hub = FeedHub(store.view, version=1, schema_of=schema_of)
         self.feed: Feed = self.hub
 
     def commit(self, deltas: dict[str, pa.Table]) -> int:

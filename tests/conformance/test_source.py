@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from tests.conformance.gathered import gather, ids_of
 from tests.sources.mysql.shop import Mariadb
 from upwell.core.errors import LayoutChangedError
 from upwell.core.position import Position
@@ -22,11 +23,8 @@ from upwell.core.protocols import (
     Copy,
     KeyRange,
     LayoutChange,
-    Operation,
     Source,
-    SourceBatch,
     SourceTable,
-    Stream,
     TableChanges,
 )
 from upwell.core.schema import Column, TableSchema
@@ -166,27 +164,6 @@ def copy(shop: Shop) -> Iterator[Copy]:
 def rows_of(read: CopiedRows) -> list[Any]:
     assert not read.refused
     return [value for batch in read.rows for value in batch.column("id").to_pylist()]
-
-
-def gather(stream: Stream, changes: int) -> list[SourceBatch]:
-    """The batches up to this many changes."""
-    batches: list[SourceBatch] = []
-    deadline = time.monotonic() + 20
-    while sum(ids_of(batches).values()) < changes:
-        assert time.monotonic() < deadline
-        batch = stream.poll(1.0)
-        batches += [batch] if batch is not None else []
-    return batches
-
-
-def ids_of(batches: list[SourceBatch]) -> Counter[Any]:
-    found: Counter[Any] = Counter()
-    for batch in batches:
-        for change in batch.changes:
-            assert isinstance(change, TableChanges)
-            assert set(change.operations.tolist()) == {Operation.INSERT}
-            found.update(change.rows.column("id").to_pylist())
-    return found
 
 
 def test_a_look_tells_the_tables_and_that_nothing_has_become_of_them(shop: Shop) -> None:

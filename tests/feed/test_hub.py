@@ -5,11 +5,10 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import duckdb
 import numpy as np
@@ -45,8 +44,7 @@ class Shop:
         for name in SCHEMAS:
             self.store.writer.execute(f"CREATE TABLE IF NOT EXISTS {name} (id BIGINT)")
         self.hub = FeedHub(
-            self.store.reader,
-            self.store.commit_lock,
+            self.store.view,
             version=version,
             schema_of=SCHEMAS.__getitem__,
         )
@@ -124,12 +122,14 @@ def test_a_snapshot_is_fixed_while_no_version_can_commit(shop: Shop) -> None:
     """Between a commit and its announcement the tables are ahead of the version announced."""
     is_locked: list[bool] = []
 
-    def open_reader() -> duckdb.DuckDBPyConnection:
-        reader = MagicMock(wraps=shop.store.reader())
-        reader.begin.side_effect = lambda: is_locked.append(shop.store.commit_lock.locked())
-        return reader
+    def view(seen: Callable[[], None]) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        def seen_and_noted() -> None:
+            is_locked.append(shop.store.commit_lock.locked())
+            seen()
 
-    hub = FeedHub(open_reader, shop.store.commit_lock, version=0, schema_of=SCHEMAS.__getitem__)
+        return shop.store.view(seen_and_noted)
+
+    hub = FeedHub(view, version=0, schema_of=SCHEMAS.__getitem__)
     list(hub.snapshot(SCHEMAS))
     assert is_locked == [True]
 
@@ -191,9 +191,7 @@ def test_a_version_of_another_store_begins_with_a_snapshot_and_is_then_at_home(
     *_, end = client.follow(("a",), None, once=True)
     server.stop()
 
-    shop.hub = FeedHub(
-        shop.store.reader, shop.store.commit_lock, version=1, schema_of=SCHEMAS.__getitem__
-    )
+    shop.hub = FeedHub(shop.store.view, version=1, schema_of=SCHEMAS.__getitem__)
     server = serve(socket, shop, "new")
     try:
         first = client.follow(("a",), end.version)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.ingest.orders import BARE, ORDERS, SIZED, current, rows, summed
 from upwell.core.errors import IntegrityError
 from upwell.core.position import Position
 from upwell.core.protocols import CopyPlan, Operation, SourceTable, Transactions
-from upwell.core.schema import Column, TableSchema
+from upwell.core.schema import TableSchema
 from upwell.core.sql import connect
 from upwell.ingest import copies, settle, tables
 from upwell.ingest.copied import CopiedTables, copied_rows
@@ -22,15 +22,6 @@ from upwell.ingest.settle import Moment
 from upwell.store import ledger
 from upwell.testing import changed_rows
 
-ID, NOTE, SIZE = (
-    Column("id", "INTEGER", nullable=False),
-    Column("note", "VARCHAR"),
-    Column("size", "DECIMAL(5,1)"),
-)
-ORDERS = TableSchema("shop.orders", (ID, NOTE), ("id",))
-SIZED = TableSchema("shop.orders", (ID, NOTE, SIZE), ("id",))
-BARE = TableSchema("shop.orders", (ID,), ("id",))
-
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
@@ -38,11 +29,6 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     ledger.prepare(made)
     yield made
     made.close()
-
-
-def rows(*values: tuple[int, str | None]) -> pa.Table:
-    ids, notes = [each[0] for each in values], [each[1] for each in values]
-    return pa.table({"id": pa.array(ids, pa.int32()), "note": pa.array(notes, pa.string())})
 
 
 def read(
@@ -62,17 +48,6 @@ def read(
     assert not copies.copies(connection)
     assert tables.captured(connection)[schema.name].table == table
     return count.rows
-
-
-def current(connection: duckdb.DuckDBPyConnection) -> list[Any]:
-    return connection.execute("FROM shop.orders ORDER BY id").fetchall()
-
-
-def summed(connection: duckdb.DuckDBPyConnection) -> list[Any]:
-    return connection.execute(
-        "SELECT COLUMNS(c -> c NOT LIKE '\\_%' ESCAPE '\\') FROM shop.orders__log "
-        "GROUP BY ALL HAVING sum(_weight) <> 0 ORDER BY id"
-    ).fetchall()
 
 
 def test_a_table_read_again_logs_what_differs_alone(connection: duckdb.DuckDBPyConnection) -> None:
@@ -131,7 +106,7 @@ def test_a_row_the_stream_took_away_does_not_come_back_with_its_copy(
     gone = changed_rows(ORDERS, rows((1, None)), Operation.DELETE)
     new = changed_rows(ORDERS, rows((2, "new")), Operation.UPDATE)
     transactions = Transactions([Position("1")], np.zeros(1, np.int64))
-    copied.apply(ORDERS, [gone, new], transactions, 1)
+    copied.apply(ORDERS, [gone, new], transactions, 1, reached=False)
     assert copied.store(ORDERS, rows((1, "old"), (2, "old"), (3, "old")).to_batches()) == 1
     found = connection.execute(f"{copied_rows(ORDERS)} ORDER BY id").fetchall()
     assert found == [(2, "new"), (3, "old")]

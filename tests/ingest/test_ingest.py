@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.ingest.orders import BARE, ID, NOTE, ORDERS, SIZED, current, rows, summed
 from tests.stored import create
 from upwell.core.errors import EnvironmentFault, IntegrityError
 from upwell.core.protocols import Operation, Refusal, TableChanges
@@ -21,15 +22,6 @@ from upwell.ingest.apply import Ingest
 from upwell.store import ledger
 from upwell.testing import changed_rows, one_transaction
 
-ID, NOTE, SIZE = (
-    Column("id", "INTEGER", nullable=False),
-    Column("note", "VARCHAR"),
-    Column("size", "DECIMAL(5,1)"),
-)
-ORDERS = TableSchema("shop.orders", (ID, NOTE), ("id",))
-SIZED = TableSchema("shop.orders", (ID, NOTE, SIZE), ("id",))
-BARE = TableSchema("shop.orders", (ID,), ("id",))
-
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
@@ -38,22 +30,6 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     create(made, ORDERS)
     yield made
     made.close()
-
-
-def rows(*values: tuple[int, str | None]) -> pa.Table:
-    ids, notes = [each[0] for each in values], [each[1] for each in values]
-    return pa.table({"id": pa.array(ids, pa.int32()), "note": pa.array(notes, pa.string())})
-
-
-def current(connection: duckdb.DuckDBPyConnection) -> list[Any]:
-    return connection.execute("FROM shop.orders ORDER BY id").fetchall()
-
-
-def summed(connection: duckdb.DuckDBPyConnection) -> list[Any]:
-    return connection.execute(
-        "SELECT COLUMNS(c -> c NOT LIKE '\\_%' ESCAPE '\\') FROM shop.orders__log "
-        "GROUP BY ALL HAVING sum(_weight) <> 0 ORDER BY id"
-    ).fetchall()
 
 
 def take(

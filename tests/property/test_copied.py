@@ -142,6 +142,8 @@ class Reading:
     version: int = 1
     waiting: list[dict[int, Row]] = field(default_factory=list)
     filling: list[tuple[int, int, dict[int, Row]]] = field(default_factory=list)
+    unread: list[int] = field(default_factory=lambda: list(range(PLACES)))
+    reach: int = 0
 
     def __post_init__(self) -> None:
         self.copied = CopiedTables(self.connection)
@@ -149,13 +151,25 @@ class Reading:
 
     def deliver(self, count: int) -> None:
         changes = self.source.log[self.delivered : self.delivered + count]
-        if changes:
-            self.delivered += len(changes)
-            self.version += 1
-            self.copied.apply(TABLE, [as_changes(changes)], NO_TRANSACTIONS, self.version)
+        if not changes:
+            return
+        reached = not self.unread and not self.waiting and self.delivered >= self.reach
+        lacking = self.lacking()
+        self.delivered += len(changes)
+        self.version += 1
+        self.copied.apply(
+            TABLE, [as_changes(changes)], NO_TRANSACTIONS, self.version, reached=reached
+        )
+        assert not reached or self.lacking() <= lacking  # else it might never come to an end
 
-    def read(self, place: int) -> None:
-        rows = self.source.rows
+    def lacking(self) -> int:
+        return int(self.copied.incomplete(TABLE, KEYS).num_rows)
+
+    def read(self) -> None:
+        if not self.unread:
+            return
+        place, rows = self.unread.pop(0), self.source.rows
+        self.reach = len(self.source.log)
         self.waiting.append({key: row for key, row in rows.items() if row.place == place})
 
     def store(self) -> None:
@@ -175,12 +189,14 @@ class Reading:
             self.copied.fill(TABLE, as_part(each[2]), each[0])
 
     def finish(self) -> None:
+        while self.unread:
+            self.read()
         while self.waiting:
             self.store()
         self.deliver(len(self.source.log))
         self.fill()
         for _ in range(3):
-            if self.copied.incomplete(TABLE, 1).num_rows:
+            if self.lacking():
                 self.ask()
                 self.fill()
 
@@ -223,14 +239,12 @@ def check(before: list[tuple[str, int, int, int]], steps: list[tuple[object, ...
         source.do(*first)
     with a_store() as connection:
         reading = Reading(source, connection)
-        places = list(range(PLACES))
         for step in steps:
             match step:
                 case ("deliver", int(count)):
                     reading.deliver(count)
                 case ("read",):
-                    if places:
-                        reading.read(places.pop(0))
+                    reading.read()
                 case ("store",):
                     reading.store()
                 case ("ask",):
@@ -242,10 +256,8 @@ def check(before: list[tuple[str, int, int, int]], steps: list[tuple[object, ...
                     source.do("insert", key, key, key % PLACES)
                 case (str(action), int(key), int(other), int(place)):
                     source.do(action, key, other, place)
-        while places:
-            reading.read(places.pop(0))
         reading.finish()
-        assert not reading.copied.incomplete(TABLE, 1).num_rows
+        assert not reading.lacking()
         assert not reading.copied.doubled(TABLE)
         wanted = sorted((key, row.count, row.text) for key, row in source.rows.items())
         assert reading.gathered() == wanted

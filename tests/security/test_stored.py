@@ -141,7 +141,8 @@ def test_a_row_that_left_and_came_back_while_its_table_is_read_lacks_what_was_le
         create(connection, table.schema)
         (batch,) = people((1, "FR", "long", "p")).to_batches()
         copied.store(table.schema, [batch])
-        copied.apply(table.schema, [change], Transactions([Position("1")], np.array([1])), 1)
+        transactions = Transactions([Position("1")], np.array([1]))
+        copied.apply(table.schema, [change], transactions, 1, reached=False)
     assert copied.incomplete(table.schema, 9).to_pylist() == [{"id": 1}]
     with store.transaction():
         copied.fill(table.schema, [batch], asked_in=1)

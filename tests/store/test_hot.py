@@ -128,6 +128,37 @@ def test_a_checkpoint_does_not_wait_for_ever(
     store.close()
 
 
+def test_a_table_that_is_laid_out_is_shown_when_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HotStore(tmp_path / "hot.duckdb", zone="UTC")
+    ledger.prepare(store.writer)
+    for name in ("the lines", "stock"):
+        with store.relayout(unfilled=[name]) as connection:
+            connection.execute(f'CREATE TABLE "{name}" (id BIGINT)')
+    monkeypatch.setattr(hot, "FILLING_PATIENCE_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="stock, the lines") as caught, store.view():
+        pass
+    assert caught.value.code == "store_unfilled"
+    with store.view(whole=False) as connection:
+        assert connection.execute("FROM stock").fetchall() == []
+    monkeypatch.setattr(hot, "FILLING_PATIENCE_SECONDS", 60)
+
+    def fill() -> None:
+        for name in ("the lines", "stock"):
+            with store.transaction() as connection:
+                connection.execute(f'INSERT INTO "{name}" VALUES (1)')
+                ledger.note_filled(connection, [name])
+
+    filling = threading.Timer(0.1, fill)
+    filling.start()
+    with store.view() as connection:
+        assert connection.execute('FROM "the lines"').fetchall() == [(1,)]
+        assert connection.execute("FROM stock").fetchall() == [(1,)]
+    filling.join()
+    store.close()
+
+
 def test_a_project_is_run_once_at_a_time(tmp_path: Path) -> None:
     place = StatePlace(tmp_path)
     with (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import duckdb
@@ -66,23 +67,25 @@ class _Recent:
         return [published for published in self.versions if published.end.version > version]
 
 
+View = Callable[[Callable[[], None]], AbstractContextManager[duckdb.DuckDBPyConnection]]
+"""Opens what is seen at one version, having called back while no newer one can be announced."""
+
+
 class FeedHub:
     """Implements ``Feed`` inside the engine's process; the Flight server carries it outside.
 
-    ``open_reader`` gives a connection for reading; ``commit_lock`` is the store's; ``schema_of``
-    gives a table's layout and raises UsageError for a table nobody may follow.
+    ``view`` is that of ``HotStore``; ``schema_of`` gives a table's layout and raises UsageError for
+    a table nobody may follow.
     """
 
     def __init__(
         self,
-        open_reader: Callable[[], duckdb.DuckDBPyConnection],
-        commit_lock: threading.Lock,
+        view: View,
         *,
         version: int,
         schema_of: Callable[[str], TableSchema],
     ) -> None:
-        self._open_reader = open_reader
-        self._commit_lock = commit_lock
+        self._view = view
         self.schema_of = schema_of
         self._changed = threading.Condition()
         self._kept_since: dict[
@@ -170,21 +173,15 @@ class FeedHub:
 
     def snapshot(self, wanted: Mapping[str, TableSchema]) -> Iterator[TableSnapshot | VersionEnd]:
         """All of ``wanted`` at one version."""
-        reader = self._open_reader()
-        try:
-            with self._commit_lock:
-                reader.begin()
-                # DuckDB takes its snapshot with a transaction's first read.
-                reader.execute("SELECT max(version) FROM upwell.versions").fetchone()
-                end = replace(self._end, committed_at_us=np.empty(0, np.int64))
+        ends: list[VersionEnd] = []
+        with self._view(lambda: ends.append(self._end)) as reader:
+            end = replace(ends[0], committed_at_us=np.empty(0, np.int64))
             for name, schema in wanted.items():
                 rows = reader.execute(
                     f"SELECT {quoted_list(schema.column_names)} FROM {quote_table(name)}"
                 ).to_arrow_table()
                 yield TableSnapshot(end.version, schema, rows)
             yield end
-        finally:
-            reader.close()
 
     def _news(self, at: int | None) -> list[Published] | None:
         """What came after ``at``, waiting a heartbeat's time for it; None: out of reach."""

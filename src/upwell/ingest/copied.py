@@ -11,7 +11,9 @@ yet: they are *missing*, marked by a column of their own, and read later by the 
 value has been the same since the reading began, as long as it is the same row that has the key: so
 touched keys carry the version in which another row may have taken it. A row that moves to another
 key without sending such a value misses it, whatever stands under its old key: that may have been
-read at a later moment, when another row had it.
+read at a later moment, when another row had it. Not any more once the stream has reached the last
+reading: from then on a row takes its values along, so that those missing only become fewer, however
+fast rows move.
 """
 
 from __future__ import annotations
@@ -81,12 +83,16 @@ class CopiedTables:
         changes: Sequence[TableChanges],
         transactions: Transactions,
         version: int,
+        *,
+        reached: bool,
     ) -> None:
-        """Take changes of one table in, inside the caller's transaction."""
+        """Take changes of one table in, inside the caller's transaction; ``reached`` says whether
+        the stream had come to the last reading before them.
+        """
         self._rows.begin()
         for change in changes:
             known = without_refused(self._connection, change, transactions, version)
-            self._take_in(schema, known, version)
+            self._take_in(schema, known, version, reached=reached)
         self._rows.empty()
 
     def store(self, schema: TableSchema, part: Sequence[pa.RecordBatch]) -> int:
@@ -153,7 +159,9 @@ class CopiedTables:
                     f"FROM {rows} AS p WHERE t.{flag} AND {same_key}"
                 )
 
-    def _take_in(self, schema: TableSchema, change: TableChanges, version: int) -> None:
+    def _take_in(
+        self, schema: TableSchema, change: TableChanges, version: int, *, reached: bool
+    ) -> None:
         copied = _copied(schema)
         has_moved = np.zeros(len(change.operations), np.bool_)
         has_moved[change.old_key_rows] = True
@@ -162,7 +170,7 @@ class CopiedTables:
             # A row that left and came back without a value misses it; and what stands under the
             # old key of one that moved may have been read later, and be of another row.
             sent = sent.append_column(_MISSING + name, pa.array(mask, mask=~mask))
-            flags[_MISSING + name] = mask & ~has_moved
+            flags[_MISSING + name] = mask if reached else mask & ~has_moved
         rows = self._rows.stored(copied, copied.columns, sent)
         touched = self._rows.touched(copied, change, rows)
         if change.unchanged:

@@ -47,6 +47,10 @@ class Copying:
         """Whether all parts are stored."""
         return self.parts == self.stored > 0
 
+    def is_reached(self, position: Position) -> bool:
+        """Whether all was read, and a stream at ``position`` has come to the last reading."""
+        return self.is_read and position >= self.reach
+
 
 def copies(connection: duckdb.DuckDBPyConnection) -> dict[str, Copying]:
     """The tables being read, by SQL name."""
@@ -68,7 +72,7 @@ def copies(connection: duckdb.DuckDBPyConnection) -> dict[str, Copying]:
 
 
 def begin(connection: duckdb.DuckDBPyConnection, table: SourceTable) -> None:
-    """Begin to read a table, from nothing. Makes tables: checkpoint before and after."""
+    """Begin to read a table, from nothing. Makes tables (``HotStore.relayout``)."""
     end(connection, table.name)
     copied.create(connection, table.schema)
     layout = msgspec.json.encode(table.schema).decode()

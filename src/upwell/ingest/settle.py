@@ -1,4 +1,5 @@
-"""A table that was read to its end takes its place.
+"""Stored rows that come or change at once: a table that was read takes its place, or a column that
+was added with a value is filled in.
 
 What is stored of it is compared with what was read, so that its change log goes on and says just
 what differs. Where the layouts are others than by columns added at the end, or other rows or
@@ -14,20 +15,22 @@ import duckdb
 
 from upwell.core.errors import IntegrityError
 from upwell.core.position import Position
+from upwell.core.protocols import LayoutChange
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote, quote_table, quoted_list
 from upwell.ingest import copies, tables
 from upwell.ingest.copied import CopiedTables, copied_rows
 from upwell.ingest.copies import Copying
-from upwell.ingest.staging import WEIGHT
+from upwell.ingest.staging import WEIGHT, registered
 from upwell.ingest.tables import Captured, log_name
+from upwell.store import ledger
 
-_DIFFERING = "_differing"
+_DIFFERING, _FILLS = "_differing", "_fills"
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a table takes its place: in what version, and what the change log says of its rows."""
+    """In what version rows come or change at once, and what the change log says of them."""
 
     version: int
     position: Position
@@ -36,11 +39,19 @@ class Moment:
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, copying: Copying) -> None:
-    """Bring the stored tables to the layout of what was read; in a transaction of its own.
+    """Bring the stored tables to the layout of what was read (``HotStore.relayout``).
 
-    Layout statements and rows never share a write-ahead log: checkpoint before and after.
+    Raises IntegrityError if two rows have the same key: reading went wrong, and begins anew.
     """
     schema = copying.table.schema
+    doubled = CopiedTables(connection).doubled(schema)
+    if doubled:
+        raise IntegrityError(
+            "copy_contradicts_itself",
+            f"Reading {schema.name}: {doubled} rows have the key of another.",
+            where=schema.name,
+            next_step=f"`upwell resync {schema.name}` reads it anew.",
+        )
     stored = tables.captured(connection).get(schema.name)
     is_alike = stored is not None and stored.table.terms == copying.table.terms
     if stored is not None and is_alike and tables.has_grown(stored.schema, schema):
@@ -59,19 +70,8 @@ class Settled:
 
 
 def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Moment) -> Settled:
-    """Let what was read take its place, in the transaction of a version.
-
-    Raises IntegrityError if two rows have the same key: reading went wrong, and begins anew.
-    """
+    """Let what was read take its place, in the transaction of a version."""
     schema = copying.table.schema
-    doubled = CopiedTables(connection).doubled(schema)
-    if doubled:
-        raise IntegrityError(
-            "copy_contradicts_itself",
-            f"Reading {schema.name}: {doubled} rows have the key of another.",
-            where=schema.name,
-            next_step=f"`upwell resync {schema.name}` reads it anew.",
-        )
     table, names = quote_table(schema.name), quoted_list(schema.column_names)
     read = copied_rows(schema)
     if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall():
@@ -95,6 +95,7 @@ def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Mome
         connection.execute(f"DROP TABLE {_DIFFERING}")
     tables.note_state(connection, copying.table)
     tables.freeze(connection, schema.name, "")
+    ledger.note_filled(connection, [schema.name])
     connection.execute("DELETE FROM _upwell.copies WHERE name = ?", [schema.name])
     row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     return Settled(int(row[0]) if row else 0, differing)
@@ -113,6 +114,30 @@ def _log(
         [moment.version, moment.position, moment.committed_at_us, moment.received_at_us],
     ).fetchone()
     return int(done[0]) if done else 0
+
+
+def fill(
+    connection: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    change: LayoutChange,
+    moment: Moment,
+) -> None:
+    """Give stored rows the value that a column was added with, in the transaction of a version.
+
+    ``schema`` is the stored layout, which has the column already.
+    """
+    assert change.fills is not None  # noqa: S101 - else there is nothing to fill in
+    table, names = quote_table(schema.name), quoted_list(schema.column_names)
+    _log(connection, schema, moment, f"SELECT {names}, -1 AS {WEIGHT} FROM {table}")
+    with registered(connection, _FILLS, change.fills):
+        values = ", ".join(
+            f"{quote(name)} = CAST(f.{quote(name)} AS {schema.column(name).type})"
+            for name in change.fills.column_names
+        )
+        connection.execute(f"UPDATE {table} SET {values} FROM {_FILLS} AS f")
+    _log(connection, schema, moment, f"SELECT {names}, 1 AS {WEIGHT} FROM {table}")
+    tables.note_state(connection, change.now)
+    ledger.note_filled(connection, [schema.name])
 
 
 def clear(connection: duckdb.DuckDBPyConnection) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,9 @@ FOLD_IN_BULK_AT_BYTES = 128 * 2**20
 CHECKPOINT_AT = "512MB"
 #: Longest wait for readers whose open transactions keep the log from being folded in.
 CHECKPOINT_PATIENCE_SECONDS = 5.0
-_CHECKPOINT_PAUSE_SECONDS = 0.02
+#: Longest wait of a reader for tables that are laid out and being filled.
+FILLING_PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.02
 
 
 class HotStore:
@@ -78,13 +80,43 @@ class HotStore:
                 announce()
 
     @contextmanager
-    def view(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees the version last announced, as long as the block lasts."""
+    def relayout(self, unfilled: Iterable[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction that makes, changes or drops tables.
+
+        Layout statements and rows never share a write-ahead log, since DuckDB has replayed such
+        logs wrongly: what is in it is folded in before, and the new layout behind. Tables that are
+        ``unfilled`` by it are shown to nobody until a version fills them and says so in the ledger.
+        """
+        self.checkpoint()
+        with self.transaction() as connection:
+            ledger.note_unfilled(connection, unfilled)
+            yield connection
+        self.checkpoint()
+
+    @contextmanager
+    def view(
+        self, seen: Callable[[], None] = lambda: None, *, whole: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees the version last announced, as long as the block lasts.
+
+        ``seen`` is called while no newer one can be announced. What is to be ``whole`` waits for
+        tables that are laid out and not filled; raises Unavailable if that takes too long.
+        """
         connection = self.reader()
+        deadline = time.monotonic() + FILLING_PATIENCE_SECONDS
         try:
-            with self.commit_lock:
-                connection.begin()
-                ledger.latest_version(connection)  # DuckDB fixes what is seen at the first read
+            while True:
+                with self.commit_lock:
+                    connection.begin()
+                    # DuckDB fixes what is seen at the first read.
+                    unfilled = ledger.unfilled(connection)
+                    if not (unfilled and whole):
+                        seen()
+                        break
+                connection.rollback()
+                if time.monotonic() > deadline:
+                    raise _unfilled(unfilled)
+                time.sleep(_PAUSE_SECONDS)
             yield connection
         finally:
             connection.close()
@@ -123,7 +155,7 @@ class HotStore:
                     where=str(self.path),
                     next_step="Wait for long reads (`upwell prove`, new followers) to end.",
                 )
-            time.sleep(_CHECKPOINT_PAUSE_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
 
     def try_checkpoint(self) -> bool:
         """As ``checkpoint``, at once or not at all: False where an open transaction forbids it."""
@@ -139,6 +171,15 @@ class HotStore:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def _unfilled(names: Sequence[str]) -> Unavailable:
+    return Unavailable(
+        "store_unfilled",
+        f"Reading the hot store: {', '.join(names)} has a new layout, and its rows are not in yet.",
+        where=", ".join(names),
+        next_step="`upwell status` says what it waits for; then ask again.",
+    )
 
 
 def _open(path: Path, zone: str) -> duckdb.DuckDBPyConnection:

@@ -6,7 +6,7 @@ its newest row *is* the position to go on from. There is no second place where p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ FORMAT = 3
 #: Facts: the line of stores that this one belongs to, each made from the lake of the one before;
 #: and through which version the lake has taken the change logs over.
 LINEAGE, DURABLE = "lineage", "durable version"
+_UNFILLED = "tables laid out and not filled"
 
 #: Versions older than this are forgotten by ``trim``.
 KEPT_HOURS = 48
@@ -139,6 +140,30 @@ def read_identity(connection: duckdb.DuckDBPyConnection, source: str) -> str | N
 def write_identity(connection: duckdb.DuckDBPyConnection, source: str, identity: str) -> None:
     """Record who the source is, in the transaction that takes its snapshot in."""
     write_fact(connection, f"source {source}", identity)
+
+
+def unfilled(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Tables that have a new layout, and whose rows are not in yet."""
+    recorded = read_fact(connection, _UNFILLED)
+    return msgspec.json.decode(recorded, type=list[str]) if recorded else []
+
+
+def note_unfilled(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    """Record tables as not filled yet, beside those that are recorded."""
+    before = {*unfilled(connection)}
+    if not before >= {*names}:
+        _write_unfilled(connection, before.union(names))
+
+
+def note_filled(connection: duckdb.DuckDBPyConnection, names: Container[str]) -> None:
+    """Record that tables have their rows, in the transaction that puts them in, or are gone."""
+    before = unfilled(connection)
+    if any(each in names for each in before):
+        _write_unfilled(connection, (each for each in before if each not in names))
+
+
+def _write_unfilled(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    write_fact(connection, _UNFILLED, msgspec.json.encode(sorted(names)).decode())
 
 
 def built_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

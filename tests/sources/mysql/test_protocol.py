@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from tests.conformance.gathered import gather, ids_of
 from tests.mariadb import Server
 from tests.sources.mysql.shop import Mariadb
-from upwell.core.protocols import Operation, SourceBatch, SourceTable, Stream, TableChanges
+from upwell.core.protocols import SourceTable, Stream, TableChanges
 from upwell.core.schema import Column, TableSchema
 
 ORDERS = TableSchema("shop.orders", (Column("id", "INTEGER", nullable=False),), ("id",))
@@ -34,27 +34,6 @@ def table_of(shop: Mariadb) -> SourceTable:
 def begin(shop: Mariadb) -> Stream:
     table = table_of(shop)
     return shop.source.stream(shop.source.begin([table]).position, [table])
-
-
-def gather(stream: Stream, changes: int) -> list[SourceBatch]:
-    """The batches up to this many changes."""
-    batches: list[SourceBatch] = []
-    deadline = time.monotonic() + 20
-    while sum(ids_of(batches).values()) < changes:
-        assert time.monotonic() < deadline
-        batch = stream.poll(1.0)
-        batches += [batch] if batch is not None else []
-    return batches
-
-
-def ids_of(batches: list[SourceBatch]) -> Counter[Any]:
-    found: Counter[Any] = Counter()
-    for batch in batches:
-        for change in batch.changes:
-            assert isinstance(change, TableChanges)
-            assert set(change.operations.tolist()) == {Operation.INSERT}
-            found.update(change.rows.column("id").to_pylist())
-    return found
 
 
 def test_a_look_gives_the_tables_as_they_stand(shop: Mariadb) -> None:

@@ -57,7 +57,7 @@ class Shop:
         done = Publication()
         for each in wanted or (LINES, STOCK):
             self.publisher.publish(self.sql, each, done)
-        self.publisher.withdraw(wanted or (LINES, STOCK), done)
+        self.publisher.withdraw([each.name for each in wanted or (LINES, STOCK)], done)
         return done
 
     def reader(self, name: str) -> Table:

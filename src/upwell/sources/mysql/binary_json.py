@@ -13,6 +13,11 @@ import json
 import struct
 from collections.abc import Iterator
 
+import numpy as np
+
+from upwell.sources.mysql.decimals import written
+from upwell.sources.mysql.views import LittleViews, padded
+from upwell.sources.mysql.wires import decimal_bytes
 from upwell.sources.postgres.frames import corrupt
 
 _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = range(5)
@@ -160,12 +165,6 @@ def _opaque(kind: int, data: bytes) -> str:
 
 
 def _decimal(data: bytes) -> str:
-    import numpy as np  # noqa: PLC0415 - rare
-
-    from upwell.sources.mysql.decimals import written  # noqa: PLC0415
-    from upwell.sources.mysql.views import LittleViews, padded  # noqa: PLC0415
-    from upwell.sources.mysql.wires import decimal_bytes  # noqa: PLC0415
-
     precision, scale = data[0], data[1]
     if (
         not 0 < precision <= 65

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from upwell.core.protocols import Checksum
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote
+from upwell.sources.checksum import checksum_in_duckdb
 from upwell.sources.mysql.catalog import read_catalog
 from upwell.sources.mysql.datatypes import Kind
 from upwell.sources.mysql.server import meet
@@ -42,15 +43,12 @@ _IN_MYSQL = {
 }
 #: Stored type → the same text in DuckDB.
 _IN_DUCKDB = {
-    "BOOLEAN": "CASE WHEN {0} THEN 't' ELSE 'f' END",
     "FLOAT": _DIGITS_OF_FLOATS,
     "DOUBLE": _DIGITS_OF_FLOATS,
     "DATE": "({0} - DATE '1970-01-01')::VARCHAR",
     "TIMESTAMP": "epoch_us({0})::VARCHAR",
     "TIMESTAMPTZ": "epoch_us({0})::VARCHAR",
-    "BLOB": "lower(hex({0}))",
 }
-_DECIMAL_IN_DUCKDB = r"regexp_replace({0}::VARCHAR, '^(-?)\.', '\1' || '0.')"  # .5 → 0.5
 
 
 def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Checksum]:
@@ -66,19 +64,7 @@ def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Che
 
 def checksum_sql(schema: TableSchema, relation: str) -> str:
     """A DuckDB query for rows and checksum of ``relation``: a quoted name or a subquery."""
-    values = (
-        (quote(column.name), _in_duckdb(column.type).format(quote(column.name)))
-        for column in schema.columns
-    )
-    whole = " || ".join(
-        f"CASE WHEN {name} IS NULL THEN 'N' ELSE strlen({text}) || ':' || ({text}) END"
-        for name, text in values
-    )
-    digits = f"substr(md5({whole}), 1, 15)"
-    return (
-        f'SELECT count(*) AS "rows", '
-        f"coalesce(sum(('0x' || {digits})::BIGINT), 0)::HUGEINT AS checksum FROM {relation}"
-    )
+    return checksum_in_duckdb(schema, relation, _IN_DUCKDB)
 
 
 def checksum(opened: Session, table: CapturedTable, condition: str = "TRUE") -> Checksum:
@@ -100,9 +86,3 @@ def checksum(opened: Session, table: CapturedTable, condition: str = "TRUE") -> 
 
 def _with_length(name: str, text: str) -> str:
     return f"IF({name} IS NULL, 'N', CONCAT(LENGTH({text}), ':', {text}))"
-
-
-def _in_duckdb(stored: str) -> str:
-    if stored.startswith("DECIMAL"):
-        return _DECIMAL_IN_DUCKDB
-    return _IN_DUCKDB.get(stored, "{0}::VARCHAR")

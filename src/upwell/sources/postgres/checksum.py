@@ -18,6 +18,7 @@ from upwell.core.position import Position
 from upwell.core.protocols import Checksum
 from upwell.core.schema import TableSchema
 from upwell.core.sql import quote
+from upwell.sources.checksum import checksum_in_duckdb
 from upwell.sources.postgres.catalog import read_catalog
 from upwell.sources.postgres.datatypes import Kind
 from upwell.sources.postgres.session import session, translated
@@ -43,15 +44,12 @@ _IN_POSTGRES = {
 }
 #: Stored type → the same text in DuckDB.
 _IN_DUCKDB = {
-    "BOOLEAN": "CASE WHEN {0} THEN 't' ELSE 'f' END",
     "FLOAT": _BITS_IN_DUCKDB,
     "DOUBLE": _BITS_IN_DUCKDB,
     "DATE": "CASE WHEN isfinite({0}) THEN ({0} - DATE '1970-01-01')::VARCHAR ELSE {0}::VARCHAR END",
     "TIMESTAMP": "CASE WHEN isfinite({0}) THEN epoch_us({0})::VARCHAR ELSE {0}::VARCHAR END",
     "TIMESTAMPTZ": "CASE WHEN isfinite({0}) THEN epoch_us({0})::VARCHAR ELSE {0}::VARCHAR END",
-    "BLOB": "lower(hex({0}))",
 }
-_DECIMAL_IN_DUCKDB = r"regexp_replace({0}::VARCHAR, '^(-?)\.', '\1' || '0.')"  # .5 → 0.5
 
 
 def row_checksums(url: str, source: str, tables: Sequence[str]) -> dict[str, Checksum]:
@@ -82,19 +80,7 @@ def wal_position(url: str) -> Position:
 
 def checksum_sql(schema: TableSchema, relation: str) -> str:
     """A DuckDB query for rows and checksum of ``relation``: a quoted name or a subquery."""
-    values = (
-        (quote(column.name), _in_duckdb(column.type).format(quote(column.name)))
-        for column in schema.columns
-    )
-    whole = " || ".join(
-        f"CASE WHEN {name} IS NULL THEN 'N' ELSE strlen({text}) || ':' || ({text}) END"
-        for name, text in values
-    )
-    digits = f"substr(md5({whole}), 1, 15)"
-    return (
-        f'SELECT count(*) AS "rows", '
-        f"coalesce(sum(('0x' || {digits})::BIGINT), 0)::HUGEINT AS checksum FROM {relation}"
-    )
+    return checksum_in_duckdb(schema, relation, _IN_DUCKDB)
 
 
 def checksum(
@@ -123,9 +109,3 @@ def _checksum_in_postgres(table: CapturedTable) -> str:
         f"select count(*), coalesce(sum(('x' || {digits})::bit(60)::bigint), 0)::numeric "
         f"from only {table.quoted}"
     )
-
-
-def _in_duckdb(stored: str) -> str:
-    if stored.startswith("DECIMAL"):
-        return _DECIMAL_IN_DUCKDB
-    return _IN_DUCKDB.get(stored, "{0}::VARCHAR")

@@ -12,7 +12,7 @@ from here: what is published is derived, and its history is that of the logs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -58,14 +58,15 @@ class Published:
     month_of: str | None = None
 
     @property
-    def lake_name(self) -> str:
-        return self.name if "." in self.name else f"main.{self.name}"
-
-    @property
     def part(self) -> str:
         """SQL for the part a row belongs to."""
         column = next((each for each in self.columns if each.name == self.month_of), None)
         return "NULL::BIGINT" if column is None else _month(column)
+
+
+def lake_name(name: str) -> str:
+    """What a table is called in the lake."""
+    return name if "." in name else f"main.{name}"
 
 
 @dataclass(slots=True)
@@ -121,9 +122,9 @@ class Publisher:
         done.rows += sum(file.record_count for file in added)
         done.bytes += sum(file.file_size_in_bytes for file in added)
 
-    def withdraw(self, wanted: Sequence[Published], done: Publication) -> None:
-        """Take out of the lake what is no longer to be published."""
-        keep = {each.lake_name for each in wanted}
+    def withdraw(self, wanted: Iterable[str], done: Publication) -> None:
+        """Take out of the lake what is no longer to be published, but for these, by SQL name."""
+        keep = {lake_name(name) for name in wanted}
         for name in self._writer.lake.names():
             table = None if name in keep else self._writer.lake.table(name)
             if table is not None and PARTS in table.properties:
@@ -132,7 +133,7 @@ class Publisher:
                 done.removed.append(name)
 
     def _table(self, each: Published) -> LakeTable:
-        name, lake = each.lake_name, self._writer.lake
+        name, lake = lake_name(each.name), self._writer.lake
         table = self._tables.get(name) or lake.table(name)
         if table is None:
             schema = iceberg_schema(each.columns)
