@@ -139,6 +139,11 @@ class Copier:
         """Why reading does not go on just now; empty if it does."""
         return next(iter(self._troubles.values()), "")
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether only so many bytes a second are read."""
+        return self._budget.bytes_per_second is not None
+
     def begin(self, name: str) -> None:
         """From now on a table is read anew: what is still read of it as it was is void."""
         self._readings[name] = next(self._numbers)
@@ -156,13 +161,19 @@ class Copier:
 
         self._ask(table, [job(part) for part in parts])
 
-    def compare(self, table: SourceTable, part: Part, keys: KeyRange, stored: Checksum) -> None:
-        """Have stored rows of a range of keys compared, and read if they differ."""
+    def compare(
+        self, table: SourceTable, part: Part, keys: KeyRange, stored: Checksum, size_bytes: int
+    ) -> None:
+        """Have stored rows of a range of keys, of about so many bytes, compared, and read if they
+        differ. What the source reads to compare counts as read.
+        """
 
         def job(copy: Copy) -> Done:
             found = copy.compare(table, keys, stored)
             if isinstance(found, CopiedRows):
-                return PartRead(table, part, self._paid(found))
+                self._pay(size_bytes + found.size_bytes)
+                return PartRead(table, part, found)
+            self._pay(size_bytes)
             return PartSame(table, part, keys, found)
 
         self._ask(table, [job])
@@ -261,8 +272,11 @@ class Copier:
 
     def _paid(self, rows: CopiedRows) -> CopiedRows:
         """Wait until what was read is within the budget."""
-        self._closing.wait(self._pace.wait_seconds(rows.size_bytes))
+        self._pay(rows.size_bytes)
         return rows
+
+    def _pay(self, size_bytes: int) -> None:
+        self._closing.wait(self._pace.wait_seconds(size_bytes))
 
 
 class _Pace:

@@ -46,6 +46,7 @@ from upwell.ingest.apply import Ingest
 from upwell.ingest.conform import conformed
 from upwell.ingest.copied import CopiedTables
 from upwell.models import Models, Report
+from upwell.reconciling import Reconciling
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.table_states import TableStates
@@ -112,11 +113,19 @@ class Engine:
         self._versions = Versions(
             store, hub, followings, tables, models, on_ready=on_ready, clock=clock
         )
-        self._upkeep = Upkeep(store, tables, self._versions, report)
+        self._reconciling = Reconciling(store, tables, self._versions, report)
+        self._upkeep = Upkeep(store, tables, self._versions, self._reconciling, report)
         self._ingest = Ingest(store.writer, tables.layouts)
         self._copied = CopiedTables(store.writer)
         self._gatherings = [
-            Gathering(store, tables, following.source, following.copier, report)
+            Gathering(
+                store,
+                tables,
+                following.source,
+                following.copier,
+                report,
+                gently=self._reconciling.gently,
+            )
             for following in followings
         ]
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -140,6 +149,11 @@ class Engine:
     def upkeep(self) -> Upkeep:
         """How the tables are, and how to have them read again."""
         return self._upkeep
+
+    @property
+    def reconciling(self) -> Reconciling:
+        """What comparisons with the sources found, and when the next ones are due."""
+        return self._reconciling
 
     def submit(self, task: Task) -> None:
         """Have a small write done between versions; callable from any thread."""
@@ -223,6 +237,7 @@ class Engine:
                 return made
             self._upkeep.join(following)
             self._upkeep.resync_asked(following)
+            self._reconciling.step(following, is_busy=bool(self._upkeep.to_resync))
             self._upkeep.part_with(following, gathering.moved())
             if following.stream is not None:  # whose log has the tables that are to be read
                 made |= gathering.step(self._versions.next)

@@ -49,6 +49,7 @@ class Following:
     complete_through_us: int = 0
     budget: Budget = field(default_factory=Budget)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
+    reconcile_seconds: float = 0.0  # how often each table is compared with the source; 0: never
     stream: Stream | None = None
     trouble: str = ""
     retry_at: float = 0.0

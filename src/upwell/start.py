@@ -134,7 +134,12 @@ def begin_following(
     if known.position == BEGINNING:
         known = _begin(store, tables, source, report)
     following = Following(
-        source, known.position, known.complete_through_us, setting.budget, setting.log_policy
+        source,
+        known.position,
+        known.complete_through_us,
+        setting.budget,
+        setting.log_policy,
+        setting.reconcile_seconds,
     )
     gone = tables.names(source.name) - setting.tables
     if gone:

@@ -17,6 +17,7 @@ from upwell.core.policy import OnChange
 from upwell.core.position import Position
 from upwell.core.protocols import (
     CopyPlan,
+    KeyRange,
     LayoutChange,
     SourceTable,
     TableChanges,
@@ -54,11 +55,7 @@ class TableStates:
         """See what the store says."""
         self._captured = tables.captured(self._store.writer)
         self.still = {name: each.frozen for name, each in self._captured.items() if each.frozen}
-        same = {each.identity: each.same for each in self.copying.values()}
-        self.copying = {
-            name: replace(each, same=same.get(each.identity, 0))
-            for name, each in copies.copies(self._store.writer).items()
-        }
+        self.copying = copies.copies(self._store.writer)
         layouts = {name: each.schema for name, each in self._captured.items()}
         self.layouts |= layouts  # the same dictionary always: others hold it
         for name in self.layouts.keys() - layouts.keys():
@@ -191,14 +188,17 @@ class TableStates:
         self.read_again()
         log.info("table_read_anew", table=table.name, why=why)
 
-    def compare(self, table: SourceTable, why: str = "") -> None:
+    def compare(self, table: SourceTable, why: str = "", *, as_a_whole: bool = False) -> None:
         """Begin to compare a stored table with its source, and to read what differs.
 
-        With ``why`` it stands still until then; else it is followed meanwhile.
+        With ``why`` it stands still until then; else it is followed meanwhile. ``as_a_whole``: in
+        one range, since both sides put its keys in different orders.
         """
         with self._store.relayout() as connection:
             copies.begin(connection, table)
-            ranges = [as_part(each) for each in key_ranges(connection, table.schema)]
+            whole = [KeyRange(None, None)]
+            found = whole if as_a_whole else key_ranges(connection, table.schema)
+            ranges = [as_part(each) for each in found]
             row = connection.execute(f"SELECT count(*) FROM {quote_table(table.name)}").fetchone()
             copies.set_plan(connection, table.name, CopyPlan(ranges, row[0] if row else 0))
             if why:

@@ -27,6 +27,7 @@ from upwell.ingest import settle
 from upwell.ingest.copies import Copying
 from upwell.ingest.settle import Settled
 from upwell.models import Report
+from upwell.reconciling import Reconciling, is_alike
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.table_states import TableStates
@@ -55,11 +56,17 @@ class Upkeep:
     """See the module. Used by the engine's thread; ``resync`` by any."""
 
     def __init__(
-        self, store: HotStore, tables: TableStates, versions: Versions, report: Report
+        self,
+        store: HotStore,
+        tables: TableStates,
+        versions: Versions,
+        reconciling: Reconciling,
+        report: Report,
     ) -> None:
         self._store = store
         self._tables = tables
         self._versions = versions
+        self._reconciling = reconciling
         self._report = report
         self._to_resync: frozenset[str] = frozenset()
         self._to_read: frozenset[str] = frozenset()  # of these, not to be compared first
@@ -135,13 +142,11 @@ class Upkeep:
         anew = self._to_read & asked
         for state in known:
             now = looked.tables.get(state.name)
-            change = looked.changes.get(state.name)
+            self._reconciling.gently.discard(state.name)  # somebody waits for it from now on
             if now is None or state.name in self._tables.copying:
                 continue
             still = self._tables.still.get(state.name, "")
-            is_alike = change is None or (change.now.schema == state.schema and not change.why)
-            is_alike = is_alike and now.terms == state.terms
-            is_comparable = is_alike and state.state and state.name not in anew
+            is_comparable = is_alike(state, looked) and state.state and state.name not in anew
             if is_comparable and following.source.has_ordered_keys(state.schema):
                 self._tables.compare(now, still)
             else:
@@ -211,8 +216,12 @@ class Upkeep:
 
     def settle(self, following: Following, read: Sequence[Copying]) -> bool:
         """Let tables that were read to their end take their places, in one version."""
+        compared = [each for each in read if self._tables.is_compared(each.table.name)]
+        for copying in compared:
+            self._end_comparison(following, copying)
+        read = [each for each in read if each not in compared]
         if not read:
-            return False
+            return bool(compared)
         names = frozenset(copying.table.name for copying in read)
         with self._store.relayout(unfilled=names) as connection:
             for copying in read:
@@ -244,3 +253,15 @@ class Upkeep:
         if news:
             self._versions.renew(news)
         return True
+
+    def _end_comparison(self, following: Following, copying: Copying) -> None:
+        """Of a table that was followed meanwhile."""
+        found = self._reconciling.settle(following, copying)
+        if found is None:
+            return
+        name, differing = copying.table.name, found.rows_differing
+        self.readings[name] = Reading(
+            found.ranges, found.ranges_read, found.rows, differing, found.compared_at_us
+        )
+        if differing:
+            self._versions.renew(frozenset([name]))

@@ -48,6 +48,7 @@ class SourceSetting:
     log_policy: LogPolicy = field(default_factory=LogPolicy)
     policies: Mapping[str, OnChange] = field(default_factory=dict)  # by name in SQL
     terms: Mapping[str, str] = field(default_factory=dict)  # as well
+    reconcile_seconds: float = 0.0  # how often each table is compared; 0: never
 
 
 def source_settings(project: Project) -> list[SourceSetting]:
@@ -65,6 +66,7 @@ def source_settings(project: Project) -> list[SourceSetting]:
                 LogPolicy(setting.log.cap_megabytes * 1e6, setting.log.beyond, setting.log.lost),
                 _policies(name, setting),
                 {table: screen.terms(table) for table in tables},
+                setting.reconcile.hours * 3600,
             )
         )
     return settings

@@ -116,6 +116,7 @@ class Live:
     budget: Budget = field(default_factory=Budget)
     policies: Mapping[str, OnChange] = field(default_factory=dict)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
+    reconcile_seconds: float = 0.0
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     opened: Callable[[Live, str | None], Source] = opened_postgres
     theirs: Callable[[str, str, Sequence[str]], Mapping[str, Checksum]] = row_checksums
@@ -131,7 +132,14 @@ class Live:
             return Counted(self.opened(self, identity))
 
         names = frozenset(sql_name("shop", table) for table in self.tables)
-        setting = SourceSetting("shop", opened, names, self.budget, self.log_policy)
+        setting = SourceSetting(
+            "shop",
+            opened,
+            names,
+            self.budget,
+            self.log_policy,
+            reconcile_seconds=self.reconcile_seconds,
+        )
         source = open_source(self.store, setting)
         assert isinstance(source, Counted)
         self.source = source

@@ -119,20 +119,20 @@ class CopiedTables:
         ).fetchone()
         return int(done[0]) if done else 0
 
-    def incomplete(self, schema: TableSchema, most: int) -> pa.Table:
-        """Keys of rows that lack values, at most so many."""
+    def incomplete(self, schema: TableSchema, most: int, within: str = "true") -> pa.Table:
+        """Keys of rows that lack values, at most so many, of those for which a condition holds."""
         if not (lacks := _lacks(schema)):
             return pa.table({name: pa.array([], pa.string()) for name in schema.key})
         return self._rows.fetch(
             f"SELECT {quoted_list(schema.key)} FROM {quote_table(_copied(schema).name)} "
-            f"WHERE {lacks} LIMIT {int(most)}"
+            f"WHERE ({lacks}) AND ({within}) LIMIT {int(most)}"
         )
 
-    def doubled(self, schema: TableSchema) -> int:
-        """How many rows share their key with another."""
+    def doubled(self, schema: TableSchema, within: str = "true") -> int:
+        """How many rows share their key with another, of those for which a condition holds."""
         row = self._connection.execute(
             f"SELECT count(*) - count(DISTINCT ({quoted_list(schema.key)})) "
-            f"FROM {quote_table(_copied(schema).name)}"
+            f"FROM {quote_table(_copied(schema).name)} WHERE {within}"
         ).fetchone()
         return int(row[0]) if row else 0
 

@@ -2,6 +2,9 @@
 
 A part counts as stored in the transaction that stores its rows. ``reach`` is the position that the
 stream must have reached before what was read can take its place.
+
+A table is read in parts of the source's own choice, or, to be compared, in ranges of keys: one of
+these counts as stored too if the source's rows were found to be the stored ones.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import duckdb
 import msgspec
 
 from upwell.core.position import BEGINNING, Position
-from upwell.core.protocols import CopyPlan, SourceTable
+from upwell.core.protocols import CopyPlan, KeyRange, SourceTable
 from upwell.core.schema import TableSchema
 from upwell.ingest import copied
+from upwell.ingest.ranges import PART_OF_KEYS, of_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Copying:
     estimated_rows: int
     parts: int
     stored: int
-    same: int = 0  # of those, in this run: ranges of keys that need not be read
+    same: int = 0  # of those: ranges of keys that need not be read
+    is_by_keys: bool = False
 
     @property
     def is_read(self) -> bool:
@@ -56,8 +61,11 @@ def copies(connection: duckdb.DuckDBPyConnection) -> dict[str, Copying]:
     """The tables being read, by SQL name."""
     rows = connection.execute(
         "SELECT c.layout, c.state, c.terms, c.identity, c.reach, c.estimated_rows, count(p.place), "
-        "count(p.place) FILTER (p.is_stored) FROM _upwell.copies c "
-        "LEFT JOIN _upwell.copied_parts p ON p.name = c.name GROUP BY ALL"
+        "count(p.place) FILTER (p.is_stored), count(s.place), "
+        "coalesce(bool_or(starts_with(p.part, ?)), false) FROM _upwell.copies c "
+        "LEFT JOIN _upwell.copied_parts p ON p.name = c.name "
+        "LEFT JOIN _upwell.same_parts s ON s.name = p.name AND s.place = p.place GROUP BY ALL",
+        [PART_OF_KEYS],
     ).fetchall()
     found = (
         Copying(
@@ -86,7 +94,13 @@ def end(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Forget that a table is being read, and what was gathered of it."""
     connection.execute("DELETE FROM _upwell.copies WHERE name = ?", [name])
     connection.execute("DELETE FROM _upwell.copied_parts WHERE name = ?", [name])
+    connection.execute("DELETE FROM _upwell.same_parts WHERE name = ?", [name])
     copied.drop(connection, name)
+
+
+def finish(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """A table is not being read any more; what was gathered of it is still to be cleared."""
+    connection.execute("DELETE FROM _upwell.copies WHERE name = ?", [name])
 
 
 def widen(connection: duckdb.DuckDBPyConnection, before: TableSchema, now: SourceTable) -> None:
@@ -118,6 +132,22 @@ def set_stored(connection: duckdb.DuckDBPyConnection, part: Part) -> None:
         "UPDATE _upwell.copied_parts SET is_stored = true WHERE name = ? AND place = ?",
         [part.table, part.place],
     )
+
+
+def set_same(connection: duckdb.DuckDBPyConnection, part: Part) -> None:
+    """The stored rows of a range of keys are those of the source."""
+    set_stored(connection, part)
+    connection.execute("INSERT INTO _upwell.same_parts VALUES (?, ?)", [part.table, part.place])
+
+
+def ranges_read(connection: duckdb.DuckDBPyConnection, name: str) -> list[KeyRange]:
+    """Of the ranges of a table that is compared those that were read: stored rows may differ."""
+    rows = connection.execute(
+        "SELECT part FROM _upwell.copied_parts ANTI JOIN _upwell.same_parts USING (name, place) "
+        "WHERE name = ? AND is_stored ORDER BY place",
+        [name],
+    ).fetchall()
+    return [keys for (part,) in rows if (keys := of_part(part)) is not None]
 
 
 def reach_for(connection: duckdb.DuckDBPyConnection, name: str, position: Position) -> None:

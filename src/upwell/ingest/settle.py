@@ -62,6 +62,19 @@ def prepare(connection: duckdb.DuckDBPyConnection, copying: Copying) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Differing:
+    """How many rows of a stored table were not those of its source, by their keys."""
+
+    missing: int  # which the source had alone
+    unexpected: int  # which the store had alone
+    altered: int
+
+    @property
+    def rows(self) -> int:
+        return self.missing + self.unexpected + self.altered
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """How many rows a table has now, and how many of these, or of those of before, differed."""
 
@@ -78,27 +91,64 @@ def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Mome
         differing = _log(connection, schema, moment, f"SELECT {names}, 1 AS {WEIGHT} FROM ({read})")
         connection.execute(f"INSERT INTO {table} ({names}) {read}")
     else:
-        stored = f"SELECT {names} FROM {table}"
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS "
-            f"(SELECT {names}, -1 AS {WEIGHT} FROM ({stored} EXCEPT ALL {read})) UNION ALL "
-            f"(SELECT {names}, 1 FROM ({read} EXCEPT ALL {stored}))"
-        )
-        differing = _log(connection, schema, moment, f"FROM {_DIFFERING}")
-        same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in schema.key)
-        connection.execute(
-            f"DELETE FROM {table} AS t USING {_DIFFERING} AS d WHERE d.{WEIGHT} < 0 AND {same_key}"
-        )
-        connection.execute(
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_DIFFERING} WHERE {WEIGHT} > 0"
-        )
-        connection.execute(f"DROP TABLE {_DIFFERING}")
+        differing = find_differing(connection, schema, "true").rows
+        mend_differing(connection, schema, moment)
     tables.note_state(connection, copying.table)
     tables.freeze(connection, schema.name, "")
     ledger.note_filled(connection, [schema.name])
-    connection.execute("DELETE FROM _upwell.copies WHERE name = ?", [schema.name])
+    copies.finish(connection, schema.name)
     row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     return Settled(int(row[0]) if row else 0, differing)
+
+
+def find_differing(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, within: str
+) -> Differing:
+    """Compare stored rows, of those for which a condition holds, with the ones read; what differs
+    is remembered for ``mend_differing``.
+    """
+    names, keys = quoted_list(schema.column_names), quoted_list(schema.key)
+    read = f"SELECT {names} FROM ({copied_rows(schema)}) WHERE {within}"
+    stored = f"SELECT {names} FROM {quote_table(schema.name)} WHERE {within}"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS "
+        f"(SELECT {names}, -1 AS {WEIGHT} FROM ({stored} EXCEPT ALL {read})) UNION ALL "
+        f"(SELECT {names}, 1 FROM ({read} EXCEPT ALL {stored}))"
+    )
+    row = connection.execute(
+        f"SELECT count(*) FILTER (least = 1), count(*) FILTER (most = -1), "
+        f"count(*) FILTER (least < most) FROM (SELECT min({WEIGHT}) AS least, "
+        f"max({WEIGHT}) AS most FROM {_DIFFERING} GROUP BY {keys})"
+    ).fetchone()
+    return Differing(*map(int, row or (0, 0, 0)))
+
+
+def is_differing(connection: duckdb.DuckDBPyConnection, within: str) -> bool:
+    """Whether a row that was found to differ is one for which a condition holds."""
+    query = f"SELECT 1 FROM {_DIFFERING} WHERE {within} LIMIT 1"
+    return bool(connection.execute(query).fetchall())
+
+
+def mend_differing(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, moment: Moment
+) -> None:
+    """Let stored rows that were found to differ be the source's, in the transaction of a version;
+    the change log says which.
+    """
+    table, names = quote_table(schema.name), quoted_list(schema.column_names)
+    _log(connection, schema, moment, f"FROM {_DIFFERING}")
+    same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in schema.key)
+    connection.execute(
+        f"DELETE FROM {table} AS t USING {_DIFFERING} AS d WHERE d.{WEIGHT} < 0 AND {same_key}"
+    )
+    connection.execute(
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM {_DIFFERING} WHERE {WEIGHT} > 0"
+    )
+    forget_differing(connection)
+
+
+def forget_differing(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"DROP TABLE IF EXISTS {_DIFFERING}")
 
 
 def _log(

@@ -91,6 +91,20 @@ class KeptLog(Value, frozen=True, kw_only=True):
     ] = "stop"
 
 
+class Reconcile(Value, frozen=True, kw_only=True):
+    """How often tables are compared with their source by themselves, beside being followed.
+
+    One table at a time, by checksums of key ranges and within `copy`; what differs is mended and
+    reported (`upwell drift`). Not while the source is away, keeps much of its log, or anything is
+    being read. A table whose key is a text is compared up to 50,000 rows.
+    """
+
+    hours: Annotated[
+        float,
+        Meta(description="Each table once in so many hours, spread over them; 0: never.", ge=0),
+    ] = 24.0
+
+
 class Privacy(Value, frozen=True, kw_only=True):
     """What of a table is never stored, nowhere: neither in the hot store nor in lake, quarantine,
     backup or logs.
@@ -139,6 +153,9 @@ _Changes = Annotated[
     LayoutChanges, Meta(description="What happens where a table's layout changes.")
 ]
 _Log = Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")]
+_Reconcile = Annotated[
+    Reconcile, Meta(description="How often tables are compared with their source by themselves.")
+]
 _Privacy = Annotated[
     dict[Text, Privacy],
     Meta(
@@ -180,6 +197,7 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
     copy: _Copy = CopyLoad()
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
+    reconcile: _Reconcile = Reconcile()
     privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property
@@ -227,6 +245,7 @@ class MysqlSource(Value, frozen=True, kw_only=True, tag="mysql", tag_field="type
     copy: _Copy = CopyLoad()
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
+    reconcile: _Reconcile = Reconcile()
     privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from upwell.core.errors import IntegrityError
 from upwell.core.position import BEGINNING, Position
 from upwell.core.schema import Column
 from upwell.core.sql import quote
+from upwell.store import drift
 
 #: Format of everything in the store. A store of another format is built anew.
 FORMAT = 3
@@ -30,7 +31,7 @@ _UNFILLED = "tables laid out and not filled"
 KEPT_HOURS = 48
 
 #: Upwell's own tables that anyone may read, in the schema ``upwell``.
-TABLES = ("versions", "quarantine", "freshness")
+TABLES = ("versions", "quarantine", "freshness", "drift")
 
 #: The columns of ``upwell.versions``.
 VERSIONS = (
@@ -70,6 +71,7 @@ CREATE TABLE IF NOT EXISTS _upwell.copied_parts (
     part VARCHAR NOT NULL,
     is_stored BOOLEAN NOT NULL
 );
+CREATE TABLE IF NOT EXISTS _upwell.same_parts (name VARCHAR NOT NULL, place BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS upwell.versions ({
     ", ".join(
         f"{quote(column.name)} {column.type}{'' if column.nullable else ' NOT NULL'}"
@@ -90,7 +92,7 @@ CREATE TABLE IF NOT EXISTS upwell.freshness (
     dashboard VARCHAR NOT NULL,
     histogram BIGINT[] NOT NULL
 );
-"""
+{drift.LAYOUT}"""
 
 
 @dataclass(frozen=True, slots=True)
