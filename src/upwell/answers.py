@@ -14,17 +14,17 @@ from typing import Any
 import duckdb
 import msgspec
 
-from upwell.core.errors import UsageError
+from upwell.core.errors import Unavailable, UsageError
 from upwell.core.histogram import Histogram
 from upwell.core.schema import Column, TableSchema
 from upwell.core.sql import quote_table
 from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
-from upwell.ingest.tables import change_logs, log_name
+from upwell.ingest.tables import captured, change_logs, log_name
 from upwell.models import Models
-from upwell.store import freshness, ledger
+from upwell.store import drift, freshness, ledger
 from upwell.store.hot import HotStore
-from upwell.table_states import TableStates
+from upwell.table_states import TableStates, paused
 from upwell.transform.explain import explain, text
 from upwell.transform.plan import Plan
 from upwell.transform.refresh import MODEL_FAILURES, prove
@@ -81,21 +81,49 @@ def answers(
         return {}
 
     def on_resync(question: Question) -> Any:
-        names = question.get("names") or sorted(tables.layouts)
+        followed = [name for name in tables.layouts if not tables.is_paused(name)]
+        names = question.get("names") or sorted(followed)
         for name in names:
             if name not in tables.layouts:
                 raise _unknown_table(name, tables.layouts)
+            if tables.is_paused(name):
+                raise _paused("Comparing", name, f"`upwell resume {name}` compares it as well.")
         engine.upkeep.resync(names, anew=bool(question.get("anew")))
         return {"names": list(names)}
 
+    def on_pause(question: Question) -> Any:
+        names = list(dict.fromkeys(question["names"]))
+        for name in names:
+            _check_pausable(name, tables)
+        engine.upkeep.pause(names)
+        return {"names": names}
+
+    def on_resume(question: Question) -> Any:
+        names = list(dict.fromkeys(question["names"]))
+        for name in names:
+            _check_resumable(name, tables, engine)
+        engine.upkeep.resync(names)
+        return {"names": names}
+
     def on_gauges(_question: Question) -> Any:
         now_us = time.time_ns() // 1000
+        compared = engine.reconciling.latest
         return {
             "version": hub.version,
             "durable_version": engine.durable.version if engine.has_lake else None,
             "tables_still": len(tables.still),
             "tables_read": len(tables.copying),
             "models_held": len(models.held),
+            "tables": [
+                {
+                    "name": name,
+                    "compared_ms_ago": (now_us - compared[name].compared_at_us) // 1000
+                    if name in compared
+                    else None,
+                    "rows_differed": engine.reconciling.differed.get(name, 0),
+                }
+                for name in sorted(tables.layouts)
+            ],
             "sources": [
                 {
                     "name": each.name,
@@ -109,7 +137,7 @@ def answers(
 
     def on_readings(_question: Question) -> Any:
         return {
-            "waiting": sorted({*engine.upkeep.to_resync, *tables.copying}),
+            "waiting": sorted({*engine.upkeep.to_resync, *engine.upkeep.to_pause, *tables.copying}),
             "readings": {
                 name: msgspec.to_builtins(each) for name, each in engine.upkeep.readings.items()
             },
@@ -125,6 +153,8 @@ def answers(
         "checksums": on_checksums,
         "observe": on_observe,
         "resync": on_resync,
+        "pause": on_pause,
+        "resume": on_resume,
         "readings": on_readings,
         "gauges": on_gauges,
     }
@@ -150,9 +180,7 @@ def status(
         }
         for following in engine.followings
     ]
-    contents = _contents(connection, models.plan, tables.layouts)
-    for table in contents["tables"]:
-        table["trouble"] = still.get(table["name"], "")
+    contents = _contents(connection, models.plan, tables.layouts, still)
     return {
         "running": True,
         "version": hub.version,
@@ -165,6 +193,7 @@ def status(
                 "parts": each.parts,
                 "stored": each.stored,
                 "estimated_rows": each.estimated_rows,
+                "is_followed": tables.is_compared(name),
             }
             for name, each in sorted(copying.items())
         ],
@@ -197,16 +226,31 @@ def stored_status(
         "durable_version": int(ledger.read_fact(connection, ledger.DURABLE) or 0) or None,
         "sources": sources,
         "reading": [],
-        **_contents(connection, plan, layouts),
+        **_contents(
+            connection,
+            plan,
+            layouts,
+            {name: each.frozen for name, each in captured(connection).items()},
+        ),
     }
 
 
 def _contents(
-    connection: duckdb.DuckDBPyConnection, plan: Plan, layouts: Mapping[str, TableSchema]
+    connection: duckdb.DuckDBPyConnection,
+    plan: Plan,
+    layouts: Mapping[str, TableSchema],
+    still: Mapping[str, str],
 ) -> dict[str, Any]:
+    comparisons = _comparisons(connection)
     return {
         "tables": [
-            {"name": name, "rows": _count(connection, name), "trouble": ""}
+            {
+                "name": name,
+                "rows": _count(connection, name),
+                "trouble": still.get(name, ""),
+                "is_paused": still.get(name) == paused(name),
+                **(comparisons.get(name) or _NEVER_COMPARED),
+            }
             for name in sorted(layouts)
         ],
         "models": [
@@ -219,6 +263,33 @@ def _contents(
         ],
         "changes": ledger.changes(connection),
         "quarantined": _count(connection, "upwell.quarantine"),
+    }
+
+
+#: What is known of a table that was never compared with its source.
+_NEVER_COMPARED = {"compared_at_us": None, "compare_at_us": None, "differed": None}
+
+
+def _comparisons(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+    """When tables were compared with their source, are to be next, and last differed from it."""
+    try:
+        latest, due = drift.latest(connection), drift.due(connection)
+        differed = drift.latest_that_differed(connection)
+    except duckdb.CatalogException:
+        return {}  # a store that an older Upwell left
+    return {
+        name: {
+            "compared_at_us": latest[name].compared_at_us if name in latest else None,
+            "compare_at_us": due.get(name),
+            "differed": {
+                "at_us": differed[name].compared_at_us,
+                "rows": differed[name].rows_differing,
+                "version": differed[name].version,
+            }
+            if name in differed
+            else None,
+        }
+        for name in latest.keys() | due.keys()
     }
 
 
@@ -322,11 +393,54 @@ def visible_schema(
     raise _unknown_table(name, [*models, *layouts, *map(log_name, layouts), *own])
 
 
-def _unknown_table(name: str, known: Iterable[str]) -> UsageError:
+def _check_pausable(name: str, tables: TableStates) -> None:
+    if name in tables.copying and name not in tables.layouts:
+        raise UsageError(
+            "table_not_there_yet",
+            f"Pausing {name}: it is being read for the first time.",
+            where=name,
+            next_step="Wait until `upwell status` shows its rows, then pause it.",
+        )
+    if name not in tables.layouts:
+        raise _unknown_table(name, tables.layouts, "Pausing")
+    if tables.is_paused(name):
+        raise _paused("Pausing", name, f"`upwell resume {name}` lets it go on.", " already")
+
+
+def _check_resumable(name: str, tables: TableStates, engine: Engine) -> None:
+    if name not in tables.layouts:
+        raise _unknown_table(name, tables.layouts, "Resuming")
+    if not tables.is_paused(name):
+        why = tables.still.get(name)
+        raise UsageError(
+            "not_paused",
+            f"Resuming {name}: it is not paused" + (f". {why}" if why else ", it is followed."),
+            where=name,
+            next_step=f"`upwell resync {name}` compares it with its source.",
+        )
+    (following,) = [each for each in engine.followings if each.name == name.partition(".")[0]]
+    if following.stream is None or following.lost is not None:
+        raise Unavailable(
+            "source_away",
+            f"Resuming {name}: its source {following.name} is not followed just now"
+            + (f": {following.trouble}" if following.trouble else "."),
+            where=name,
+            next_step="Try again once `upwell status` shows no trouble of the source; the table "
+            "stays paused until then.",
+        )
+
+
+def _paused(doing: str, name: str, next_step: str, already: str = "") -> UsageError:
+    return UsageError(
+        "paused", f"{doing} {name}: it is paused{already}.", where=name, next_step=next_step
+    )
+
+
+def _unknown_table(name: str, known: Iterable[str], doing: str = "Reading") -> UsageError:
     near = difflib.get_close_matches(name, list(known), n=1)
     return UsageError(
         "unknown_table",
-        f"Reading {name}: there is no such table or model.",
+        f"{doing} {name}: there is no such table{' or model' if doing == 'Reading' else ''}.",
         where=name,
         next_step=f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}.",
     )

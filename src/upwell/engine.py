@@ -225,6 +225,7 @@ class Engine:
 
         What is served of it stays right as of its time; going on would lose rows unseen.
         """
+        self._upkeep.pause_asked(following)
         if following.lost is not None and not self._upkeep.is_asked(following):
             stop.wait(POLL_SECONDS)
             return False

@@ -126,7 +126,8 @@ class Gathering:
         return ready
 
     def _is_mine(self, copying: Copying) -> bool:
-        return copying.table.name.partition(".")[0] == self._source.name
+        name = copying.table.name
+        return name.partition(".")[0] == self._source.name and name not in self._tables.late
 
     def _forget(self, name: str) -> None:
         self._copier.forget(name)

@@ -147,6 +147,9 @@ def begin_following(
         report("tables_forgotten", source=source.name, tables=sorted(gone))
     following.joining |= setting.tables - tables.names(source.name)
     following.joining |= tables.waiting(source.name)
+    compared = {name for name, each in tables.copying.items() if each.is_by_keys}
+    # Whether such a table came into the source's log just before the stop is not known.
+    following.published_late += sorted(compared & tables.absent & tables.names(source.name))
     for name in tables.still_of_other_terms(setting.terms):
         report("privacy_changed", table=name)
         following.joining.add(name)

@@ -40,6 +40,8 @@ class TableStates:
     """See the module. Changed by the engine's thread alone; any thread may read.
 
     ``layouts`` are those of the stored tables; ``still`` says which of them stand still, and why.
+    Reading those that are ``late`` does not begin yet: there is a hole in what their stream still
+    has to bring.
     """
 
     def __init__(self, store: HotStore, policies: Mapping[str, OnChange] | None = None) -> None:
@@ -47,6 +49,7 @@ class TableStates:
         self._policies = policies or {}
         self._captured: dict[str, Captured] = {}
         self.copying: dict[str, Copying] = {}
+        self.late: set[str] = set()
         self.layouts: dict[str, TableSchema] = {}
         self.still: Mapping[str, str] = {}
         self.read_again()
@@ -103,7 +106,11 @@ class TableStates:
     def waiting(self, source: str) -> set[str]:
         """The tables of a source that stand still until they can be read again."""
         mine = self.names(source) & self.still.keys() - self.copying.keys()
-        return {name for name in mine if self.policy(name) == "evolve"}
+        return {name for name in mine if self.policy(name) == "evolve" and not self.is_paused(name)}
+
+    def is_paused(self, name: str) -> bool:
+        """Whether a table stands still because somebody asked for it, until it is resumed."""
+        return self.still.get(name) == paused(name)
 
     def state_of(self, name: str) -> SourceTable | None:
         """The state in which a table's rows were, or are being, read."""
@@ -212,6 +219,14 @@ class TableStates:
             copies.end(connection, name)
         self.read_again()
 
+    def pause(self, name: str) -> None:
+        """Take in nothing more of a stored table until ``upwell resume``."""
+        with self._store.relayout() as connection:
+            copies.end(connection, name)
+            tables.freeze(connection, name, paused(name))
+        self.read_again()
+        log.info("table_paused", table=name)
+
     def freeze(self, name: str, why: str) -> None:
         """Take in nothing more of a table, until somebody decides."""
         with self._store.relayout() as connection:
@@ -273,3 +288,8 @@ class TableStates:
         with self._store.relayout() as connection:
             copies.widen(connection, before, replace(now, schema=wanted))
         self.read_again()
+
+
+def paused(name: str) -> str:
+    """The reason for which a paused table stands still. It tells that, and is kept in the lake."""
+    return f"{name} is paused: `upwell resume {name}` lets it go on"

@@ -35,6 +35,10 @@ from upwell.versions import Versions
 
 log = structlog.get_logger(__name__)
 
+#: A stream has passed the moment at which a table came into it once it is complete through so much
+#: later, by our clock: the two clocks may be wrongly compared by less.
+_LATE_US = 2_000_000
+
 Breaking = LayoutChange | Truncation
 """After which a table has to be read anew."""
 
@@ -70,6 +74,8 @@ class Upkeep:
         self._report = report
         self._to_resync: frozenset[str] = frozenset()
         self._to_read: frozenset[str] = frozenset()  # of these, not to be compared first
+        self._to_pause: frozenset[str] = frozenset()
+        self._late: dict[str, int] = {}  # table → when its stream has passed the hole in it
         self.readings: dict[str, Reading] = {}
 
     @property
@@ -131,6 +137,31 @@ class Upkeep:
             self._to_read = self._to_read | set(names)
         self._to_resync = self._to_resync | set(names)
 
+    @property
+    def to_pause(self) -> Collection[str]:
+        """Tables that are to be paused, and are not yet."""
+        return frozenset(self._to_pause)
+
+    def pause(self, names: Collection[str]) -> None:
+        """Let stored tables stand still until ``resync`` is asked for them; callable from any
+        thread.
+        """
+        self._to_pause = self._to_pause | set(names)
+
+    def pause_asked(self, following: Following) -> None:
+        """Let tables stand still that are to be paused, of one source, also one that is away."""
+        asked = {name for name in self._to_pause if name.partition(".")[0] == following.name}
+        if not asked:
+            return
+        for name in asked & self._tables.layouts.keys():
+            following.copier.forget(name)
+            following.joining.discard(name)
+            self._tables.pause(name)
+        self._to_resync = self._to_resync - asked
+        self._to_pause = self._to_pause - asked
+        following.let_go_of_tables()
+        self._versions.renew()
+
     def resync_asked(self, following: Following) -> None:
         """Begin what ``resync`` was asked for, of one source."""
         asked = {name for name in self._to_resync if name.partition(".")[0] == following.name}
@@ -145,7 +176,8 @@ class Upkeep:
             self._reconciling.gently.discard(state.name)  # somebody waits for it from now on
             if now is None or state.name in self._tables.copying:
                 continue
-            still = self._tables.still.get(state.name, "")
+            is_paused = self._tables.is_paused(state.name)
+            still = "it was paused" if is_paused else self._tables.still.get(state.name, "")
             is_comparable = is_alike(state, looked) and state.state and state.name not in anew
             if is_comparable and following.source.has_ordered_keys(state.schema):
                 self._tables.compare(now, still)
@@ -170,7 +202,9 @@ class Upkeep:
         now, and stand still until then.
         """
         source = following.source
-        names = self._tables.names(source.name)
+        names = {
+            name for name in self._tables.names(source.name) if not self._tables.is_paused(name)
+        }
         looked = source.look()
         tables = [looked.tables[name] for name in sorted(names & looked.tables.keys())]
         beginning = source.begin(tables)
@@ -191,14 +225,42 @@ class Upkeep:
         for name in late:
             state = self._tables.state_of(name)
             copying = self._tables.copying.get(name)
+            if name in self._tables.layouts:
+                self._late[name] = self._versions.now_us() + _LATE_US
+                self._tables.late.add(name)
+            if name in self._tables.absent and copying is not None and copying.is_by_keys:
+                continue  # it is compared once it is late no more
             if state is not None and (copying is None or copying.parts):
                 self._tables.read_anew(state, "its changes were not in the source's log for a time")
+        self._begin_late(following)
         for table in new:
             self._tables.read_anew(table, "it is new")
             following.joining.discard(table.name)
             following.let_go_of_tables()
         if late or new:
             self._versions.renew()
+
+    def _begin_late(self, following: Following) -> None:
+        """Read tables again whose stream has passed the hole in it.
+
+        Such a stream goes on where the store is: it first brings changes from before the hole,
+        which must not count as newer than what is read behind it.
+        """
+        for name, at_us in list(self._late.items()):
+            is_mine = name.partition(".")[0] == following.name
+            if not is_mine or following.complete_through_us <= at_us:
+                continue
+            del self._late[name]
+            self._tables.late.discard(name)
+            copying = self._tables.copying.get(name)
+            if copying is None or name not in self._tables.absent:
+                continue  # it was paused again
+            if copying.is_by_keys:
+                self._tables.compare(copying.table, "its changes were not taken in for a time")
+            else:
+                self._tables.read_anew(
+                    copying.table, "its changes were not in the source's log for a time"
+                )
 
     def end_comparisons(self, batch: SourceBatch) -> None:
         """What is compared while it is followed, and changes as a whole, is only followed."""

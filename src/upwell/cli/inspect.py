@@ -33,6 +33,8 @@ _OF_THE_PAST = ("__log", "__history")
 _LIMITS = Limits(memory="4GB", seconds=300)
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SHOWN_ROWS = 1000
+#: Rows that differed from the source are told for so long: nobody may have looked that day.
+_TOLD_DAYS = 7
 _GOOD, _BAD = "[green]✓[/]", "[red]✗[/]"
 
 
@@ -91,24 +93,52 @@ def _show_status(data: Mapping[str, Any]) -> None:
         )
     for reading in data["reading"]:
         console.print(
-            f"[yellow]…[/] {reading['name']} is being read: {reading['stored']:,} of "
+            f"[yellow]…[/] {reading['name']} is being "
+            f"{'compared' if reading['is_followed'] else 'read'}: {reading['stored']:,} of "
             f"{reading['parts']:,} parts",
             highlight=False,
         )
-    rows = Table("table or model", "rows", "refresh", box=None, pad_edge=False)
+    columns = ("table or model", "rows", "refresh", "compared with source")
+    rows = Table(*columns, box=None, pad_edge=False)
     for table in data["tables"]:
         state = "stands still" if table["trouble"] else "captured"
-        rows.add_row(table["name"], f"{table['rows']:,}", state)
+        state = "paused" if table["is_paused"] else state
+        rows.add_row(table["name"], f"{table['rows']:,}", state, _compared(table))
     for model in data["models"]:
-        rows.add_row(model["name"], f"{model['rows']:,}", model["refresh"])
+        rows.add_row(model["name"], f"{model['rows']:,}", model["refresh"], "")
     console.print(sources)
     console.print()
     console.print(rows)
+    for table in data["tables"]:
+        if _differed_lately(table):
+            found = table["differed"]
+            console.print(
+                f"[yellow]![/] {table['name']}: {found['rows']:,} rows differed from the source "
+                f"{_ago(found['at_us'])}, and were mended in version {found['version']:,}: "
+                "upwell drift",
+                highlight=False,
+            )
     if data["quarantined"]:
         console.print(
             f"[yellow]![/] {data['quarantined']} rows in quarantine: "
             'upwell query "select * from upwell.quarantine"'
         )
+
+
+def _compared(table: Mapping[str, Any]) -> str:
+    return "not yet" if table["compared_at_us"] is None else _ago(table["compared_at_us"])
+
+
+def _differed_lately(table: Mapping[str, Any]) -> bool:
+    found = table["differed"]
+    return found is not None and time.time() - found["at_us"] / 1e6 < _TOLD_DAYS * 86400
+
+
+def _ago(at_us: int) -> str:
+    minutes = max(0, int(time.time() - at_us / 1e6)) // 60
+    if minutes < 120:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
 
 
 def _age(age_ms: int | None) -> str:

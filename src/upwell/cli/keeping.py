@@ -1,19 +1,24 @@
-"""The verbs that keep data whole: ``resync``, ``scrub``, ``backup`` and ``restore``."""
+"""The verbs that keep data whole: ``resync``, ``drift``, ``pause``, ``resume``, ``scrub``,
+``backup`` and ``restore``.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
+from rich.table import Table
 
 from upwell.backup import back_up
 from upwell.backup import restore as put_back
-from upwell.cli.access import project_in
+from upwell.cli.access import opened, project_in
 from upwell.cli.output import answer, console
 from upwell.core.errors import UsageError
 from upwell.durability import look
@@ -21,6 +26,7 @@ from upwell.feed.channel import EngineClient
 from upwell.ingest.tables import captured_tables, log_name
 from upwell.project.values import Project
 from upwell.project_lake import find_project_lake, project_lake_held
+from upwell.store.drift import TABLE
 from upwell.store.hot import open_read_only
 from upwell.store.lake.repair import Known, Repaired, repair
 from upwell.store.lake.scrub import Scrubbed
@@ -33,22 +39,139 @@ _LOOK_SECONDS = 0.2
 
 def resync(folder: Path, names: Sequence[str], *, anew: bool, as_json: bool) -> None:
     """Have the running engine compare tables with their source; waits until it has."""
-    client = EngineClient(StatePlace(project_in(folder).folder).find_socket())
+    data = _read_again(_engine(folder), "resync", {"names": list(names), "anew": anew})
+    answer(data, as_json=as_json, show=_show_resync, ok=not data["not_read"])
+
+
+def _engine(folder: Path) -> EngineClient:
+    return EngineClient(StatePlace(project_in(folder).folder).find_socket())
+
+
+def _read_again(client: EngineClient, verb: str, question: dict[str, Any]) -> dict[str, Any]:
+    """Have tables compared or read, and wait for it: the ones that were, and the others."""
     before = client.ask("readings")["readings"]
-    asked = client.ask("resync", {"names": list(names), "anew": anew})["names"]
-    while True:
-        found = client.ask("readings")
-        if not set(asked) & set(found["waiting"]):
-            break
-        time.sleep(_LOOK_SECONDS)
-    done = found["readings"]
+    asked = client.ask(verb, question)["names"]
+    done = _wait(client, asked)
     tables = [
         {"name": name, **done[name]}
         for name in asked
         if name in done and done[name] != before.get(name)
     ]
     left = sorted(set(asked) - {table["name"] for table in tables})
-    answer({"tables": tables, "not_read": left}, as_json=as_json, show=_show_resync, ok=not left)
+    return {"tables": tables, "not_read": left}
+
+
+def _wait(client: EngineClient, names: Sequence[str]) -> Mapping[str, Any]:
+    """Until the engine has done with tables; how each was last read."""
+    while True:
+        found = client.ask("readings")
+        if not set(names) & set(found["waiting"]):
+            return dict(found["readings"])
+        time.sleep(_LOOK_SECONDS)
+
+
+def pause(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
+    """Have the running engine let tables stand still; waits until they do."""
+    client = _engine(folder)
+    asked = client.ask("pause", {"names": list(names)})["names"]
+    _wait(client, asked)
+    answer({"paused": asked}, as_json=as_json, show=_show_paused)
+
+
+def _show_paused(data: Mapping[str, Any]) -> None:
+    for name in data["paused"]:
+        console.print(
+            f"[green]✓[/] {name} is paused. What reads it stays at its last result until "
+            f"`upwell resume {name}`",
+            highlight=False,
+        )
+
+
+def resume(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
+    """Have the running engine follow paused tables again; waits until it does."""
+    data = _read_again(_engine(folder), "resume", {"names": list(names)})
+    answer(data, as_json=as_json, show=_show_resumed, ok=not data["not_read"])
+
+
+def _show_resumed(data: Mapping[str, Any]) -> None:
+    for table in data["tables"]:
+        console.print(
+            f"[green]✓[/] {table['name']} is followed again: {table['rows']:,} rows, "
+            f"{table['differing']:,} had changed; read {table['parts_read']:,} of "
+            f"{table['parts']:,} parts",
+            highlight=False,
+        )
+    for name in data["not_read"]:
+        console.print(
+            f"[red]✗[/] {name} is not followed yet: `upwell status` says why", highlight=False
+        )
+
+
+def drift(folder: Path, *, as_json: bool) -> None:
+    """What comparisons of tables with their sources found, of a running or stopped project."""
+    project = project_in(folder)
+    with opened(project) as access:
+        tables = access.status()["tables"]
+        _, found = access.tables([TABLE])
+    zone = ZoneInfo(project.settings.time.zone)
+
+    def moment(at_us: int | None) -> datetime | None:
+        return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, zone)
+
+    rows = sorted(found[TABLE].to_pylist(), key=lambda row: row["compared_at"], reverse=True)
+    newest = {row["source_table"]: row for row in reversed(rows)}
+    data = {
+        "tables": [
+            {
+                "name": table["name"],
+                "compared_at": moment(table["compared_at_us"]),
+                "next_at": moment(table["compare_at_us"]),
+                **{
+                    name: newest[table["name"]][name] if table["name"] in newest else None
+                    for name in ("ranges", "ranges_read", "rows")
+                },
+            }
+            for table in tables
+        ],
+        "drift": [
+            {**row, "compared_at": row["compared_at"].astimezone(zone)}
+            for row in rows
+            if row["rows_missing"] + row["rows_unexpected"] + row["rows_altered"]
+        ],
+    }
+    answer(data, as_json=as_json, show=_show_drift)
+
+
+def _show_drift(data: Mapping[str, Any]) -> None:
+    tables = Table("table", "last compared", "rows", "next", box=None, pad_edge=False)
+    for table in data["tables"]:
+        rows = "" if table["rows"] is None else f"{table['rows']:,}"
+        tables.add_row(
+            table["name"],
+            _minute(table["compared_at"], "never"),
+            rows,
+            _minute(table["next_at"], "not by itself"),
+        )
+    console.print(tables)
+    console.print()
+    if not data["drift"]:
+        console.print("[green]✓[/] no row was ever found to differ from its source")
+    for found in data["drift"]:
+        kinds = [
+            f"{found[f'rows_{kind}']:,} {kind}"
+            for kind in ("missing", "unexpected", "altered")
+            if found[f"rows_{kind}"]
+        ]
+        console.print(
+            f"[yellow]![/] {found['source_table']}, {_minute(found['compared_at'], '')}: "
+            f"{', '.join(kinds)} of {found['rows']:,} rows; mended in version "
+            f"{found['version']:,}",
+            highlight=False,
+        )
+
+
+def _minute(at: datetime | None, otherwise: str) -> str:
+    return otherwise if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 def _show_resync(data: Mapping[str, Any]) -> None:

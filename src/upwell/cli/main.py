@@ -32,6 +32,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option("--project", help="The project's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")]
+Tables = Annotated[list[str], typer.Argument(help="Tables, named as in SQL: shop.orders.")]
 TableNames = Annotated[
     str | None, typer.Option("--tables", help="Tables, with commas between: orders,sales.items.")
 ]
@@ -201,6 +202,30 @@ def resync(
     from upwell.cli import keeping
 
     keeping.resync(project, tables or [], anew=anew, as_json=as_json)
+
+
+@app.command()
+def drift(project: Folder = HERE, as_json: Json = False) -> None:
+    """When tables were compared with their source, and which rows differed and were mended."""
+    from upwell.cli import keeping
+
+    keeping.drift(project, as_json=as_json)
+
+
+@app.command()
+def pause(tables: Tables, project: Folder = HERE, as_json: Json = False) -> None:
+    """Let tables stand still until they are resumed; everything else goes on."""
+    from upwell.cli import keeping
+
+    keeping.pause(project, tables, as_json=as_json)
+
+
+@app.command()
+def resume(tables: Tables, project: Folder = HERE, as_json: Json = False) -> None:
+    """Compare paused tables with their source, read what differs, and follow them again."""
+    from upwell.cli import keeping
+
+    keeping.resume(project, tables, as_json=as_json)
 
 
 @app.command()

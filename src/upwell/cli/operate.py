@@ -199,6 +199,13 @@ def _line(event: str, facts: Mapping[str, Any]) -> str:
                 "until now stays in the lake, if there is one"
             )
             return f"[yellow]![/] {said}"
+        case "drift_mended":
+            said = (
+                f"{facts['table']} differed from its source in {facts['differing']:,} of "
+                f"{facts['rows']:,} rows: they were mended in version {facts['version']:,} "
+                "(`upwell drift`)"
+            )
+            return f"[yellow]![/] {said}"
         case "died":
             return f"[yellow]![/] the {facts['process']} process died; starting it again"
         case _:

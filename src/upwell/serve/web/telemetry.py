@@ -118,9 +118,36 @@ def _engine_lines(engine: Mapping[str, Any] | None) -> Iterator[str]:
         "Connections of Upwell to a source.",
         [(label, burden["connections"]) for label, burden in weighed],
     )
+    yield from _table_lines(engine["tables"])
 
 
-def _gauge(name: str, about: str, values: Iterable[tuple[str, float | None]]) -> Iterator[str]:
+def _table_lines(tables: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    labelled = [(f'{{table="{_quoted(each["name"])}"}}', each) for each in tables]
+    yield from _gauge(
+        "upwell_table_compared_age_seconds",
+        "Since a table was last compared with its source, row for row.",
+        [
+            (label, each["compared_ms_ago"] / 1000)
+            for label, each in labelled
+            if each["compared_ms_ago"] is not None
+        ],
+    )
+    yield from _gauge(
+        "upwell_table_rows_differed_total",
+        "Rows that differed from the source while it was followed, and were mended.",
+        [(label, each["rows_differed"]) for label, each in labelled],
+        "counter",
+    )
+
+
+def _quoted(label: str) -> str:
+    """A label's value as the text format has it."""
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _gauge(
+    name: str, about: str, values: Iterable[tuple[str, float | None]], kind: str = "gauge"
+) -> Iterator[str]:
     yield f"# HELP {name} {about}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} {kind}"
     yield from (f"{name}{label} {value + 0}" for label, value in values if value is not None)
