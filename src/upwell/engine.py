@@ -46,7 +46,7 @@ from upwell.ingest.apply import Ingest
 from upwell.ingest.conform import conformed
 from upwell.ingest.copied import CopiedTables
 from upwell.models import Models, Report
-from upwell.reconciling import Reconciling
+from upwell.reconciling import LogInLake, Reconciling, no_lake
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.table_states import TableStates
@@ -101,6 +101,7 @@ class Engine:
         models: Models,
         *,
         has_lake: bool = False,
+        log_in_lake: LogInLake = no_lake,
         on_ready: Callable[[], None] = lambda: None,
         report: Report = lambda _event, **_facts: None,
         clock: Callable[[], float] = time.time,
@@ -113,7 +114,7 @@ class Engine:
         self._versions = Versions(
             store, hub, followings, tables, models, on_ready=on_ready, clock=clock
         )
-        self._reconciling = Reconciling(store, tables, self._versions, report)
+        self._reconciling = Reconciling(store, tables, self._versions, report, log_in_lake)
         self._upkeep = Upkeep(store, tables, self._versions, self._reconciling, report)
         self._ingest = Ingest(store.writer, tables.layouts)
         self._copied = CopiedTables(store.writer)

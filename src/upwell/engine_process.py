@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from upwell.answers import answers, visible_schema
@@ -22,14 +23,17 @@ from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import log_name
 from upwell.models import Models
 from upwell.project.values import Project
-from upwell.project_lake import project_lake_held
+from upwell.project_lake import find_project_lake, project_lake_held
 from upwell.publishing import Publishing, published_tables, seen_layouts
+from upwell.reconciling import no_lake
 from upwell.start import begin_following, layouts_ahead, open_source, open_store
 from upwell.store import ledger
 from upwell.store.hot import HotStore, faults_named
 from upwell.store.lake.care import Care
+from upwell.store.lake.logged import Logged
 from upwell.store.lake.mark import Mark
 from upwell.store.lake.publish import Publisher
+from upwell.store.lake.reading import marked_rows
 from upwell.store.lake.writer import LakeWriter
 from upwell.store.place import StatePlace
 from upwell.supervise import report
@@ -80,6 +84,7 @@ def run_engine(project: Project, stop: threading.Event) -> None:
             tables,
             models,
             has_lake=writer is not None,
+            log_in_lake=partial(_log_in_lake, project) if writer is not None else no_lake,
             on_ready=lambda: report("ready", version=hub.version),
             report=report,
         )
@@ -93,6 +98,18 @@ def run_engine(project: Project, stop: threading.Event) -> None:
         else:
             with durability:
                 engine.run(stop, finish=durability.close)
+
+
+@contextmanager
+def _log_in_lake(project: Project, log: Logged) -> Iterator[tuple[str, int]]:
+    """Read through a connection of its own: the writer's is the rounds' thread's."""
+    lake = find_project_lake(project)
+    if lake is None:
+        with no_lake(log) as nothing:
+            yield nothing
+        return
+    with marked_rows(lake, log) as found:
+        yield found
 
 
 def _durability(

@@ -17,17 +17,18 @@ and in the metrics. They are no *trouble*: when people read of them everything i
 
 from __future__ import annotations
 
-import contextlib
 import time
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import duckdb
 import structlog
 
-from upwell.core.errors import EnvironmentFault, Unavailable
+from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError
 from upwell.core.faults import reach
 from upwell.core.protocols import SourceTable, SourceTables
-from upwell.core.sql import quote_table
+from upwell.core.sql import quote_table, quoted_list
 from upwell.following import Following
 from upwell.ingest import copies, settle, tables
 from upwell.ingest.copied import CopiedTables
@@ -37,6 +38,7 @@ from upwell.models import Report
 from upwell.store import drift
 from upwell.store.drift import Comparison
 from upwell.store.hot import HotStore
+from upwell.store.lake.logged import Logged
 from upwell.table_states import TableStates
 from upwell.versions import Versions
 
@@ -55,6 +57,16 @@ CAUGHT_UP_SECONDS = 60.0
 NEAR_CAP = 0.5
 
 
+LogInLake = Callable[[Logged], AbstractContextManager[tuple[str, int]]]
+"""Gives SQL for the rows of a change log that are in the lake, and through which version."""
+
+
+@contextmanager
+def no_lake(of_table: Logged) -> Iterator[tuple[str, int]]:
+    """The store has the whole log."""
+    yield f"(FROM {quote_table(of_table.name)} WHERE false)", 0
+
+
 class Reconciling:
     """See the module. Used by the engine's thread; any thread may read.
 
@@ -64,12 +76,18 @@ class Reconciling:
     """
 
     def __init__(
-        self, store: HotStore, tables: TableStates, versions: Versions, report: Report
+        self,
+        store: HotStore,
+        tables: TableStates,
+        versions: Versions,
+        report: Report,
+        log_in_lake: LogInLake = no_lake,
     ) -> None:
         self._store = store
         self._tables = tables
         self._versions = versions
         self._report = report
+        self._log_in_lake = log_in_lake
         self._copied = CopiedTables(store.writer)
         self._due = drift.due(store.writer)
         self._look_at: dict[str, float] = {}  # by source
@@ -104,7 +122,8 @@ class Reconciling:
     def settle(self, following: Following, copying: Copying) -> Comparison | None:
         """End a comparison: mend what differs, in one version, and write down what was found.
 
-        None if what was read contradicts itself; the table is as it was then.
+        None if what was read contradicts itself, or the lake cannot be read: the table is as it
+        was then, and is compared again.
         """
         name, schema = copying.table.name, copying.table.schema
         ranges = copies.ranges_read(self._store.writer, name)
@@ -130,9 +149,14 @@ class Reconciling:
             differing.unexpected,
             differing.altered,
         )
-        self._write(following, copying, found)
+        try:
+            self._write(following, copying, found)
+        except UpwellError as error:
+            log.error("drift_not_mended", table=name, why=error.in_a_line)  # noqa: TRY400 - told
+            self._tables.end_comparison(name)
+            return None
         self._note(following, found)
-        with contextlib.suppress(Unavailable), self._store.relayout() as connection:
+        with suppress(Unavailable), self._store.relayout() as connection:
             settle.clear(connection)  # what stays is cleared behind the next reading
         return found
 
@@ -145,13 +169,27 @@ class Reconciling:
                 drift.set_due(connection, name, self._next_us(following, found.compared_at_us))
             copies.finish(connection, name)
 
-        def mend(connection: duckdb.DuckDBPyConnection) -> None:
-            settle.mend_differing(connection, schema, self._versions.moment(following))
-            tables.note_state(connection, copying.table)
-            end(connection)
-
         if found.rows_differing:
-            self._versions.make(mend, frozenset([name]))
+            (of_table,) = [
+                each
+                for each in tables.change_logs(self._store.writer)
+                if each.name == tables.log_name(name)
+            ]
+            # Rows may differ because the file was damaged, and then not by what the log says.
+            with self._log_in_lake(of_table) as (in_lake, through):
+                columns = quoted_list([*schema.column_names, "_weight"])
+                logged = (
+                    f"(SELECT {columns} FROM {in_lake} UNION ALL SELECT {columns} "
+                    f"FROM {quote_table(of_table.name)} WHERE _version > {through:d})"
+                )
+
+                def mend(connection: duckdb.DuckDBPyConnection) -> None:
+                    moment = self._versions.moment(following)
+                    settle.mend_differing(connection, schema, moment, logged)
+                    tables.note_state(connection, copying.table)
+                    end(connection)
+
+                self._versions.make(mend, frozenset([name]))
             reach("reconcile.mended")
         else:
             with self._store.transaction() as connection:

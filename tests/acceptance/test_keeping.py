@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.acceptance.running import (
     ShopProject,
     eventually,
+    is_durable,
     is_equal_to_the_shop,
     release,
     running,
@@ -18,6 +20,7 @@ from tests.acceptance.running import (
 )
 from tests.acceptance.verbs import answered, edit
 from upwell.demo.server import Server
+from upwell.store.place import StatePlace
 
 pytestmark = pytest.mark.postgres
 
@@ -27,6 +30,17 @@ def selling(postgres: Server, tmp_path: Path) -> Iterator[ShopProject]:
     project = shop_project(postgres, tmp_path / "project", days_of_history=3)
     yield project
     release(project)
+
+
+def reconcile_often(project: ShopProject) -> None:
+    """Every table each 3.6 seconds."""
+    edit(
+        project,
+        "upwell.yaml",
+        lambda text: text.replace(
+            "    type: postgres\n", "    type: postgres\n    reconcile: {hours: 0.001}\n"
+        ),
+    )
 
 
 def test_a_table_is_paused_and_resumed(selling: ShopProject) -> None:
@@ -67,13 +81,7 @@ def test_a_table_is_paused_and_resumed(selling: ShopProject) -> None:
 
 def test_comparisons_are_told(selling: ShopProject) -> None:
     folder = selling.folder
-    edit(
-        selling,
-        "upwell.yaml",
-        lambda text: text.replace(
-            "    type: postgres\n", "    type: postgres\n    reconcile: {hours: 0.001}\n"
-        ),
-    )
+    reconcile_often(selling)
     with running(selling):
         eventually(
             lambda: all(table["compared_at"] for table in answered(folder, "drift").data["tables"])
@@ -86,3 +94,36 @@ def test_comparisons_are_told(selling: ShopProject) -> None:
         )
         assert counted.rows == [{"n": len(found["tables"])}]
     assert answered(folder, "drift").data["tables"][0]["compared_at"]  # stopped, too
+
+
+def test_rows_that_a_damaged_store_lost_are_mended_and_the_lake_stays_whole(
+    selling: ShopProject,
+) -> None:
+    folder, store = selling.folder, StatePlace(selling.folder).hot_store
+    edit(selling, "upwell.yaml", lambda text: text + "lake: {commit_seconds: 1}\n")
+    with running(selling, "engine"):
+        eventually(lambda: is_durable(selling))
+    connection = duckdb.connect(str(store))
+    connection.execute("DELETE FROM shop.orders WHERE id = 5")
+    connection.execute("UPDATE shop.products SET category = 'Nowhere' WHERE id = 7")
+    connection.execute("CHECKPOINT")
+    connection.close()
+    reconcile_often(selling)
+    with running(selling, "engine"):
+        eventually(lambda: len(answered(folder, "drift").data["drift"]) == 2)
+        found = answered(folder, "drift").data["drift"]
+        kinds = {
+            each["source_table"]: (each["rows_missing"], each["rows_altered"]) for each in found
+        }
+        assert kinds == {"shop.orders": (1, 0), "shop.products": (0, 1)}
+        status = answered(folder, "status").data
+        differed = {each["name"]: each["differed"] for each in status["tables"]}
+        assert differed["shop.orders"]["rows"] == 1
+        assert status["trouble"] == ""
+        assert is_equal_to_the_shop(selling)
+        assert answered(folder, "prove").exit == 0
+        eventually(lambda: is_durable(selling))
+    store.unlink()
+    with running(selling, "engine"):
+        eventually(lambda: is_equal_to_the_shop(selling))
+        assert trouble(selling) == ""

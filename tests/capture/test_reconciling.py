@@ -92,6 +92,8 @@ def test_rows_that_drifted_are_found_counted_and_mended_under_load(live: Live) -
         live.wait_until_equal()
         assert found(live) == [("shop.notes", 2, 1, 1, 2), ("shop.words", 1, 0, 0, 1)]
         assert live.engine.reconciling.differed == {"shop.notes": 4, "shop.words": 1}
+        assert live.is_log_whole("shop.notes")
+        assert live.is_log_whole("shop.words")
         live.wait(lambda: is_model_right(live), "the model")
         assert live.hub.trouble == ""
         told = [facts for event, facts in live.events if event == "drift_mended"]

@@ -136,6 +136,8 @@ def _differed_lately(table: Mapping[str, Any]) -> bool:
 
 def _ago(at_us: int) -> str:
     minutes = max(0, int(time.time() - at_us / 1e6)) // 60
+    if not minutes:
+        return "just now"
     if minutes < 120:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"

@@ -154,7 +154,7 @@ def _show_drift(data: Mapping[str, Any]) -> None:
         )
     console.print(tables)
     console.print()
-    if not data["drift"]:
+    if not data["drift"] and any(table["compared_at"] for table in data["tables"]):
         console.print("[green]✓[/] no row was ever found to differ from its source")
     for found in data["drift"]:
         kinds = [

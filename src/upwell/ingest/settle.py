@@ -130,13 +130,32 @@ def is_differing(connection: duckdb.DuckDBPyConnection, within: str) -> bool:
 
 
 def mend_differing(
-    connection: duckdb.DuckDBPyConnection, schema: TableSchema, moment: Moment
+    connection: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    moment: Moment,
+    logged: str | None = None,
 ) -> None:
     """Let stored rows that were found to differ be the source's, in the transaction of a version;
     the change log says which.
+
+    ``logged`` is SQL for the rows of the whole change log, where the stored rows may not be what it
+    says: it is given what makes it say what the source has.
     """
     table, names = quote_table(schema.name), quoted_list(schema.column_names)
-    _log(connection, schema, moment, f"FROM {_DIFFERING}")
+    if logged is None:
+        _log(connection, schema, moment, f"FROM {_DIFFERING}")
+    else:
+        keys = quoted_list(schema.key)
+        _log(
+            connection,
+            schema,
+            moment,
+            f"SELECT {names}, sum({WEIGHT})::BIGINT AS {WEIGHT} FROM ("
+            f"SELECT {names}, {WEIGHT} FROM {_DIFFERING} WHERE {WEIGHT} > 0 UNION ALL "
+            f"SELECT {names}, -_weight FROM {logged} "
+            f"SEMI JOIN (SELECT DISTINCT {keys} FROM {_DIFFERING}) USING ({keys})"
+            f") GROUP BY {names} HAVING sum({WEIGHT}) <> 0",
+        )
     same_key = " AND ".join(f"t.{quote(name)} = d.{quote(name)}" for name in schema.key)
     connection.execute(
         f"DELETE FROM {table} AS t USING {_DIFFERING} AS d WHERE d.{WEIGHT} < 0 AND {same_key}"

@@ -21,7 +21,7 @@ from upwell.store.lake.layout import homeward
 from upwell.store.lake.logged import Logged
 from upwell.store.lake.objects import Objects
 from upwell.store.lake.tables import LakeTable
-from upwell.store.lake.writer import LOG, VERSION_COLUMN, aside_name, version_bounds
+from upwell.store.lake.writer import LOG, VERSION_COLUMN, aside_name, read_mark, version_bounds
 
 
 def log_table(lake: Lake, name: str, identity: str) -> LakeTable | None:
@@ -76,6 +76,25 @@ def log_rows(lake: Lake, table: LakeTable, log: Logged, through: int) -> Iterato
             f"(SELECT {columns} FROM read_parquet([{listed}], union_by_name = true) "
             f"WHERE {quote(log.version)} <= {through:d})"
         )
+
+
+@contextmanager
+def marked_rows(lake: Lake, log: Logged) -> Iterator[tuple[str, int]]:
+    """SQL for the rows of a log that are in the lake, and through which version that is, inside
+    the block; none through version 0 where the lake has nothing of this log yet.
+    """
+    mark = read_mark(lake)
+    stored = None
+    if mark.logs.get(log.name) == log.identity:
+        stored = log_table(lake, log.name, log.identity)
+    if stored is None:
+        nothing = ", ".join(
+            f"CAST(NULL AS {column.type}) AS {quote(column.name)}" for column in log.columns
+        )
+        yield f"(SELECT {nothing} WHERE false)", 0
+        return
+    with log_rows(lake, stored, log, mark.version) as rows:
+        yield rows, mark.version
 
 
 def standing(rows: str, schema: TableSchema) -> str:
