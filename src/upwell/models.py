@@ -137,6 +137,15 @@ class Models:
             self._store.checkpoint()
             self._report("models_finished", models=[name for name in stale if name not in reasons])
 
+    def unbuild_readers(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Have the models that read a table built anew by the next ``renew``, also behind a crash;
+        in the transaction that puts other rows into it.
+        """
+        readers = {model.name for model in self.plan.models if table in model.reads}
+        built = ledger.built_models(connection)
+        kept = {name: of for name, of in built.items() if name not in readers}
+        ledger.write_built_models(connection, kept)
+
     def hold(self, failure: ModelFailedError) -> None:
         """Leave a model and its readers at their last good result.
 

@@ -187,6 +187,7 @@ class Reconciling:
                     moment = self._versions.moment(following)
                     settle.mend_differing(connection, schema, moment, logged)
                     tables.note_state(connection, copying.table)
+                    self._versions.unbuild_readers(connection, name)
                     end(connection)
 
                 self._versions.make(mend, frozenset([name]))

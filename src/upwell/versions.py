@@ -89,6 +89,10 @@ class Versions:
             }
             ledger.append(connection, version, logical_time_us, progresses)
 
+    def unbuild_readers(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        """See ``Models.unbuild_readers``."""
+        self._models.unbuild_readers(connection, table)
+
     def renew(self, anew: frozenset[str] = frozenset()) -> None:
         """Let the models stand on the tables as they are now."""
         self._store.use_threads(os.cpu_count() or 1)

@@ -44,6 +44,8 @@ REPAIRING = "lake.repair_written"
 #: Passed by an engine whose lake is in a bucket; of the others some are tried there as well.
 IN_BUCKETS = ("lake.object_before_put", "lake.table_flushed", "lake.after_commit")
 ONLY_IN_BUCKETS = IN_BUCKETS[0]
+#: Passed only where stored rows are not the source's.
+MENDING = "reconcile.mended"
 #: Passed now and then only: the clocks of these are set to go fast.
 SELDOM = (
     "lake.fold_written",
@@ -54,7 +56,7 @@ SELDOM = (
 )
 
 TRIALS_BY_POINT = {trial.point: trial for trial in TRIALS}
-IN_FOLDERS = [point for point in points() if point not in {REPAIRING, ONLY_IN_BUCKETS}]
+IN_FOLDERS = [point for point in points() if point not in {REPAIRING, ONLY_IN_BUCKETS, MENDING}]
 
 
 def trial_of(point: str) -> Trial:

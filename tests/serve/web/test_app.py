@@ -358,6 +358,10 @@ def test_metrics_hold_what_following_costs_the_sources(shop: MemoryFeed) -> None
         "tables_still": 1,
         "tables_read": 0,
         "models_held": 2,
+        "tables": [
+            {"name": "shop.orders", "compared_ms_ago": 90_000, "rows_differed": 3},
+            {"name": 'shop."odd"', "compared_ms_ago": None, "rows_differed": 0},
+        ],
         "sources": [source],
     }
     running = Running(create_app(make_project(), shop, gauges=lambda: gauges))
@@ -369,6 +373,10 @@ def test_metrics_hold_what_following_costs_the_sources(shop: MemoryFeed) -> None
     assert 'upwell_source_retained_bytes{source="shop"} 5000000\n' in text
     assert 'upwell_source_age_seconds{source="shop"} 0.25\n' in text
     assert 'upwell_source_up{source="shop"} 1\n' in text
+    assert 'upwell_table_compared_age_seconds{table="shop.orders"} 90.0\n' in text
+    assert "# TYPE upwell_table_rows_differed_total counter\n" in text
+    assert 'upwell_table_rows_differed_total{table="shop.orders"} 3\n' in text
+    assert 'upwell_table_rows_differed_total{table="shop.\\"odd\\""} 0\n' in text
 
 
 def test_metrics_are_there_while_the_engine_is_away(shop: MemoryFeed) -> None:
