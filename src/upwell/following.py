@@ -51,6 +51,7 @@ class Following:
     log_policy: LogPolicy = field(default_factory=LogPolicy)
     stream: Stream | None = None
     trouble: str = ""
+    taking: str = ""  # what is taken in and takes its time
     retry_at: float = 0.0
     retry_seconds: float = RETRY_SECONDS[0]
     committed_position: Position = field(init=False)
@@ -75,7 +76,7 @@ class Following:
     @property
     def troubles(self) -> list[str]:
         """What does not go on."""
-        every = (self.trouble, self.refused, self.copier.trouble, self._fullness)
+        every = (self.trouble, self.taking, self.refused, self.copier.trouble, self._fullness)
         return [each for each in every if each]
 
     @property
