@@ -453,7 +453,8 @@ class Feed(Protocol):
 
     def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
         """Messages from just after ``version`` on; None or a version out of reach starts with one
-        ``TableSnapshot`` a table and a ``VersionEnd``. A heartbeat comes at least every second.
+        ``TableSnapshot`` a table and a ``VersionEnd``. A heartbeat comes at least every second. A
+        table that is not there yet is left out until it is.
 
         The iterator ends when the engine ends or the connection breaks (``Unavailable``); the
         follower calls again with the last version it has seen the end of. Raises ``UsageError``
