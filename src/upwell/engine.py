@@ -269,12 +269,7 @@ class Engine:
             following.lose(error)
         except (GapError, IntegrityError) as error:
             made = False
-            following.disconnect()
-            following.lost = error
-            following.trouble = str(error)
-            log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
-                "source_stopped", source=following.name, what=error.what
-            )
+            following.stop(error)
         return made
 
     def _take_next(self, following: Following, stop: threading.Event) -> bool:
@@ -288,7 +283,9 @@ class Engine:
         """Let the source forget what is durable."""
         position = following.committed_position
         if self._has_lake:
-            position = self._durable.positions.get(following.name, BEGINNING)
+            is_of_this_log = self._durable.version >= following.begun_version
+            positions = self._durable.positions if is_of_this_log else {}
+            position = positions.get(following.name, BEGINNING)
         following.acknowledge(position)
 
     def _take(self, following: Following, batch: SourceBatch) -> bool:
@@ -469,10 +466,11 @@ class Engine:
         tables = [looked.tables[name] for name in sorted(names & looked.tables.keys())]
         beginning = source.begin(tables)
         self._tables.stop(names, why.what)
-        following.begin_at(beginning.position, beginning.at_us)
+        version = self._hub.version + 1
+        following.begin_at(beginning.position, beginning.at_us, version)
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
-            ledger.write_identity(connection, source.name, beginning.identity)
+            ledger.begin_anew(connection, source.name, beginning.identity, version)
 
         self._make_version(work)
         self._to_resync = self._to_resync | names
