@@ -85,7 +85,7 @@ def answers(
         for name in names:
             if name not in tables.layouts:
                 raise _unknown_table(name, tables.layouts)
-        engine.resync(names, anew=bool(question.get("anew")))
+        engine.upkeep.resync(names, anew=bool(question.get("anew")))
         return {"names": list(names)}
 
     def on_gauges(_question: Question) -> Any:
@@ -109,8 +109,10 @@ def answers(
 
     def on_readings(_question: Question) -> Any:
         return {
-            "waiting": sorted({*engine.to_resync, *tables.copying}),
-            "readings": {name: msgspec.to_builtins(each) for name, each in engine.readings.items()},
+            "waiting": sorted({*engine.upkeep.to_resync, *tables.copying}),
+            "readings": {
+                name: msgspec.to_builtins(each) for name, each in engine.upkeep.readings.items()
+            },
         }
 
     return {

@@ -6,23 +6,20 @@ durable: what the lake has, or where there is no lake, what is committed. Losing
 ends the loop: what is served stays, with the reason it grows old.
 
 Tables that are being read take their changes aside (``table_states.py``) and are brought in by
-``gathering.py``; models are renewed whenever what they stand on is another.
+``gathering.py``; ``upkeep.py`` follows what becomes of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import duckdb
-import msgspec
-import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -39,28 +36,22 @@ from upwell.core.memory import give_back_memory
 from upwell.core.position import BEGINNING, Position
 from upwell.core.protocols import (
     Int64s,
-    LayoutChange,
     SourceBatch,
-    SourceTime,
     TableChanges,
-    Truncation,
-    VersionEnd,
-    with_constants,
 )
 from upwell.feed.hub import FeedHub
 from upwell.following import POLL_BETWEEN_PARTS_SECONDS, POLL_SECONDS, Following
 from upwell.gathering import Gathering
-from upwell.ingest import settle
 from upwell.ingest.apply import Ingest
 from upwell.ingest.conform import conformed
 from upwell.ingest.copied import CopiedTables
-from upwell.ingest.copies import Copying
-from upwell.ingest.settle import Moment, Settled
 from upwell.models import Models, Report
 from upwell.store import ledger
 from upwell.store.hot import HotStore
 from upwell.table_states import TableStates
 from upwell.transform.refresh import ModelFailedError
+from upwell.upkeep import Upkeep
+from upwell.versions import Versions
 
 log = structlog.get_logger(__name__)
 
@@ -92,19 +83,6 @@ class Durable:
     positions: Mapping[str, Position] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a table was last read or compared: parts, how many of them had to be read, rows, and how
-    many rows differed from those stored; microseconds since 1970 UTC.
-    """
-
-    parts: int
-    parts_read: int
-    rows: int
-    differing: int
-    ended_at_us: int
-
-
 class Engine:
     """Follows ``followings`` into ``store`` until stopped.
 
@@ -131,23 +109,19 @@ class Engine:
         self._followings = followings
         self._tables = tables
         self._models = models
+        self._versions = Versions(
+            store, hub, followings, tables, models, on_ready=on_ready, clock=clock
+        )
+        self._upkeep = Upkeep(store, tables, self._versions, report)
         self._ingest = Ingest(store.writer, tables.layouts)
         self._copied = CopiedTables(store.writer)
         self._gatherings = [
             Gathering(store, tables, following.source, following.copier, report)
             for following in followings
         ]
-        self._clock = clock
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._to_resync: frozenset[str] = frozenset()
-        self._to_read: frozenset[str] = frozenset()  # of these, not to be compared first
-        self.readings: dict[str, Reading] = {}
         self._has_lake = has_lake
-        self._on_ready = on_ready
-        self._is_ready = False
-        self._report = report
         self._durable = Durable()
-        self._lake_trouble = ""
         self._failure: UpwellError | None = None
         self._logged_bytes = 0
         self._trimmed_at = 0.0
@@ -156,16 +130,16 @@ class Engine:
         self._changes = 0
         self._ticked_at = time.monotonic()
         self._next_version_at = 0.0
-        self._announce_times()
+        self._versions.announce_times()
 
     @property
     def followings(self) -> Sequence[Following]:
         return self._followings
 
     @property
-    def to_resync(self) -> Collection[str]:
-        """Tables that ``resync`` was asked for, and that are not begun yet."""
-        return frozenset(self._to_resync)
+    def upkeep(self) -> Upkeep:
+        """How the tables are, and how to have them read again."""
+        return self._upkeep
 
     def submit(self, task: Task) -> None:
         """Have a small write done between versions; callable from any thread."""
@@ -200,7 +174,7 @@ class Engine:
 
     def note_lake_trouble(self, trouble: str) -> None:
         """Why nothing becomes durable just now, or nothing; callable from any thread."""
-        self._lake_trouble = trouble
+        self._versions.lake_trouble = trouble
 
     def fail(self, error: UpwellError) -> None:
         """Have ``run`` raise ``error`` soon; callable from any thread."""
@@ -212,7 +186,7 @@ class Engine:
         ``finish`` is called once nothing more is taken in, before the sources are let go.
         """
         try:
-            self._renew()
+            self._versions.renew()
             while not stop.is_set():
                 if self._failure is not None:
                     raise self._failure
@@ -220,7 +194,7 @@ class Engine:
                 stop.wait(max(0.0, self._next_version_at - time.monotonic()))
                 for following, gathering in zip(self._followings, self._gatherings, strict=True):
                     busy |= self._advance(following, gathering, stop)
-                self._announce_times()
+                self._versions.announce_times()
                 self._run_tasks()
                 self._care(busy=busy)
             if finish is not None:
@@ -230,16 +204,6 @@ class Engine:
                 self._acknowledge(following)
                 following.close()
 
-    def _renew(self, anew: frozenset[str] = frozenset()) -> None:
-        """Let the models stand on the tables as they are now."""
-        self._store.use_threads(os.cpu_count() or 1)
-        self._models.renew(self._tables.ground, self._make_version, anew)
-        self._store.use_threads(1)
-        if not self._is_ready and (self._tables.layouts or not self._tables.copying):
-            self._is_ready = True
-            self._announce_times()
-            self._on_ready()
-
     # ── one source ───────────────────────────────────────────────────────────────────────────────
 
     def _advance(self, following: Following, gathering: Gathering, stop: threading.Event) -> bool:
@@ -247,22 +211,22 @@ class Engine:
 
         What is served of it stays right as of its time; going on would lose rows unseen.
         """
-        if following.lost is not None and not self._is_asked(following):
+        if following.lost is not None and not self._upkeep.is_asked(following):
             stop.wait(POLL_SECONDS)
             return False
         try:
             if following.lost is not None:
-                self._begin_anew(following, following.lost)
+                self._upkeep.begin_anew(following, following.lost)
             made = self._take_next(following, stop)
             if following.is_log_full and following.log_policy.beyond == "drop":
                 following.give_up_log()
                 return made
-            self._join(following)
-            self._resync_asked(following)
-            self._part_with(following, gathering.moved())
+            self._upkeep.join(following)
+            self._upkeep.resync_asked(following)
+            self._upkeep.part_with(following, gathering.moved())
             if following.stream is not None:  # whose log has the tables that are to be read
-                made |= gathering.step(self._hub.version + 1)
-            made |= self._settle(following, gathering.read_to(following.committed_position))
+                made |= gathering.step(self._versions.next)
+            made |= self._upkeep.settle(following, gathering.read_to(following.committed_position))
             self._acknowledge(following)
         except (Unavailable, EnvironmentFault, UsageError) as error:
             made = False
@@ -302,14 +266,14 @@ class Engine:
         if not (batch.changes or (moved and due)):
             following.position = batch.position  # nothing lies between the two positions
             return False
-        self._end_comparisons(batch)
-        broken = self._breaking(batch)
+        self._upkeep.end_comparisons(batch)
+        broken = self._upkeep.breaking(batch)
         whole = [each for each in batch.changes if each.table not in broken]
-        batch = self._grown(following, replace(batch, changes=whole))
+        batch = self._upkeep.grown(following, replace(batch, changes=whole))
         self._commit(following, batch)
         following.position = batch.position
         following.committed_position, following.committed_at = batch.position, begun
-        self._part_with(following, broken)
+        self._upkeep.part_with(following, broken)
         least, most = VERSION_SECONDS
         self._next_version_at = begun + min(max(least, 1.5 * (time.monotonic() - begun)), most)
         return True
@@ -325,14 +289,14 @@ class Engine:
                 return
 
     def _take_in(self, following: Following, batch: SourceBatch) -> None:
-        version = self._hub.version + 1
-        logical_time_us = int(self._clock() * 1_000_000)
+        version = self._versions.next
+        logical_time_us = self._versions.now_us()
         rows = [change for change in batch.changes if isinstance(change, TableChanges)]
         changes = sum(len(change.operations) for change in rows)
         self._changes = changes
         self._logged_bytes += sum(change.rows.nbytes for change in rows)
         deltas: dict[str, pa.Table] = {}
-        end = self._end(version, logical_time_us, _commit_times(batch))
+        end = self._versions.end(version, logical_time_us, _commit_times(batch))
         announce = partial(self._hub.publish, end, deltas)
         reach("engine.batch_read")
         with self._store.transaction(announce) as connection:
@@ -364,253 +328,20 @@ class Engine:
         ]
         return replace(batch, changes=kept)
 
-    # ── tables that change ───────────────────────────────────────────────────────────────────────
-
-    def _grown(self, following: Following, batch: SourceBatch) -> SourceBatch:
-        """A batch over stored layouts that have followed it; its layout changes are done."""
-        kept: list[TableChanges | Truncation | LayoutChange] = []
-        grown = False
-        for change in batch.changes:
-            if not isinstance(change, LayoutChange):
-                kept.append(change)
-                continue
-            grown = True
-            if self._tables.grow(change):
-                self._fill(following, change)
-            kept = [
-                with_constants(each, change.fills)
-                if isinstance(each, TableChanges) and each.table == change.table
-                else each
-                for each in kept
-            ]
-        if grown:
-            self._renew()
-        return replace(batch, changes=kept)
-
-    def _fill(self, following: Following, change: LayoutChange) -> None:
-        schema = self._tables.layouts[change.table]
-
-        def work(connection: duckdb.DuckDBPyConnection) -> None:
-            settle.fill(connection, schema, change, self._moment(following))
-
-        self._make_version(work, frozenset([change.table]))
-        self._tables.read_again()
-
-    def _part_with(self, following: Following, broken: Mapping[str, Breaking]) -> None:
-        """Tables whose rows do not stand any more are read anew, or stand still."""
-        for name, change in broken.items():
-            following.copier.forget(name)
-            if self._tables.is_compared(name):
-                self._tables.end_comparison(name)  # the stream will tell what has become of it
-                continue
-            if isinstance(change, LayoutChange) and self._tables.is_of_other_terms(change):
-                self._report("privacy_changed", table=name)
-            self._tables.part_with(change)
-            if isinstance(change, LayoutChange) and change.unfit is not None:
-                following.joining.add(name)
-        if broken:
-            following.let_go_of_tables()
-            self._renew()
-
-    def resync(self, names: Collection[str], *, anew: bool = False) -> None:
-        """Compare tables with their source and read what differs, or with ``anew`` read all of
-        them; callable from any thread.
-        """
-        if anew:
-            self._to_read = self._to_read | set(names)
-        self._to_resync = self._to_resync | set(names)
-
-    def _resync_asked(self, following: Following) -> None:
-        """Begin what ``resync`` was asked for, of one source."""
-        asked = {name for name in self._to_resync if name.partition(".")[0] == following.name}
-        if not asked or following.stream is None:
-            return
-        states = {name: self._tables.state_of(name) for name in asked}
-        known = [state for state in states.values() if state is not None]
-        looked = following.source.look(known)
-        anew = self._to_read & asked
-        for state in known:
-            now = looked.tables.get(state.name)
-            change = looked.changes.get(state.name)
-            if now is None or state.name in self._tables.copying:
-                continue
-            still = self._tables.still.get(state.name, "")
-            is_alike = change is None or (change.now.schema == state.schema and not change.why)
-            is_alike = is_alike and now.terms == state.terms
-            is_comparable = is_alike and state.state and state.name not in anew
-            if is_comparable and following.source.has_ordered_keys(state.schema):
-                self._tables.compare(now, still)
-            else:
-                self._tables.read_anew(now, "it was asked for")
-        # Only now: whoever waits sees a table as asked for until it is seen as being read.
-        self._to_resync, self._to_read = self._to_resync - asked, self._to_read - asked
-        if asked & self._tables.absent:
-            following.let_go_of_tables()
-            self._renew()
-
-    def _is_asked(self, following: Following) -> bool:
-        """Whether a source whose log was lost is to be followed again: somebody asked for it, or
-        decided beforehand. Not while nothing becomes durable: its log would only fill up again.
-        """
-        if following.log_policy.lost == "resync" and not self._lake_trouble:
-            return isinstance(following.lost, GapError)
-        return any(name.partition(".")[0] == following.name for name in self._to_resync)
-
-    def _begin_anew(self, following: Following, why: UpwellError) -> None:
-        """Follow a source again whose log was lost: all its tables are compared with what they are
-        now, and stand still until then.
-        """
-        source = following.source
-        names = self._tables.names(source.name)
-        looked = source.look()
-        tables = [looked.tables[name] for name in sorted(names & looked.tables.keys())]
-        beginning = source.begin(tables)
-        self._tables.stop(names, why.what)
-        version = self._hub.version + 1
-        following.begin_at(beginning.position, beginning.at_us, version)
-
-        def work(connection: duckdb.DuckDBPyConnection) -> None:
-            ledger.begin_anew(connection, source.name, beginning.identity, version)
-
-        self._make_version(work)
-        self._to_resync = self._to_resync | names
-        self._renew()
-
-    def _join(self, following: Following) -> None:
-        """Read tables that are new, or that the source's log did not have for a time."""
-        late, following.published_late = following.published_late, []
-        new = following.new_tables()
-        for name in late:
-            state = self._tables.state_of(name)
-            copying = self._tables.copying.get(name)
-            if state is not None and (copying is None or copying.parts):
-                self._tables.read_anew(state, "its changes were not in the source's log for a time")
-        for table in new:
-            self._tables.read_anew(table, "it is new")
-            following.joining.discard(table.name)
-            following.let_go_of_tables()
-        if late or new:
-            self._renew()
-
-    def _end_comparisons(self, batch: SourceBatch) -> None:
-        """What is compared while it is followed, and changes as a whole, is only followed."""
-        for change in batch.changes:
-            if not isinstance(change, TableChanges) and self._tables.is_compared(change.table):
-                self._tables.end_comparison(change.table)
-
-    def _breaking(self, batch: SourceBatch) -> dict[str, Breaking]:
-        """Tables of whose changes nothing can be taken in, since their rows will be read anew."""
-        return {
-            change.table: change
-            for change in batch.changes
-            if not isinstance(change, TableChanges) and self._tables.breaks(change)
-        }
-
-    def _settle(self, following: Following, read: Sequence[Copying]) -> bool:
-        """Let tables that were read to their end take their places, in one version."""
-        if not read:
-            return False
-        names = frozenset(copying.table.name for copying in read)
-        with self._store.relayout(unfilled=names) as connection:
-            for copying in read:
-                settle.prepare(connection, copying)
-        reach("copy.prepared")
-        news = names & self._tables.absent
-        settled: dict[str, Settled] = {}
-
-        def work(connection: duckdb.DuckDBPyConnection) -> None:
-            for copying in read:
-                found = settle.settle(connection, copying, self._moment(following))
-                settled[copying.table.name] = found
-
-        self._make_version(work, names)
-        reach("copy.settled")
-        with self._store.relayout() as connection:
-            settle.clear(connection)
-        self._tables.read_again()
-        rows = sum(found.rows for found in settled.values())
-        self._report("snapshot_finished", source=following.name, tables=sorted(names), rows=rows)
-        news |= {name for name, found in settled.items() if found.differing}
-        at_us = int(self._clock() * 1_000_000)
-        for copying in read:
-            name, parts = copying.table.name, copying.parts
-            found = settled[name]
-            reading = Reading(parts, parts - copying.same, found.rows, found.differing, at_us)
-            self.readings[name] = reading
-            log.info("table_read", table=name, **msgspec.to_builtins(reading))
-        if news:
-            self._renew(news)
-        return True
-
-    # ── versions without changes of the source ───────────────────────────────────────────────────
-
-    def _make_version(
-        self,
-        work: Callable[[duckdb.DuckDBPyConnection], None],
-        anew: frozenset[str] = frozenset(),
-        deltas: dict[str, pa.Table] | None = None,
-    ) -> None:
-        """See ``models.MakeVersion``; ``deltas`` are filled by ``work``."""
-        version, logical_time_us = self._hub.version + 1, int(self._clock() * 1_000_000)
-        end = self._end(version, logical_time_us, np.empty(0, np.int64))
-        announce = partial(self._hub.publish, end, {} if deltas is None else deltas, anew=anew)
-        with self._store.transaction(announce) as connection:
-            work(connection)
-            progresses = {
-                each.name: ledger.SourceProgress(each.committed_position, each.complete_through_us)
-                for each in self._followings
-            }
-            ledger.append(connection, version, logical_time_us, progresses)
-
     def _tick(self) -> None:
         """A version in which nothing but time has passed."""
         deltas: dict[str, pa.Table] = {}
 
         def work(_connection: duckdb.DuckDBPyConnection) -> None:
             nonlocal deltas
-            deltas |= self._models.refresher.apply({}, int(self._clock() * 1_000_000))
+            deltas |= self._models.refresher.apply({}, self._versions.now_us())
 
         try:
-            self._make_version(work, deltas=deltas)
+            self._versions.make(work, deltas=deltas)
         except ModelFailedError as failure:
             self._models.hold(failure)
 
-    def _end(self, version: int, logical_time_us: int, committed_at_us: Int64s) -> VersionEnd:
-        return VersionEnd(
-            version, logical_time_us, self._times(), committed_at_us, self._troubles()
-        )
-
-    def _moment(self, following: Following) -> Moment:
-        """What the change log says of rows that are there because of us, not of the source."""
-        return Moment(
-            self._hub.version + 1,
-            following.committed_position,
-            following.complete_through_us,
-            int(self._clock() * 1_000_000),
-        )
-
     # ── between versions ─────────────────────────────────────────────────────────────────────────
-
-    def _times(self) -> tuple[SourceTime, ...]:
-        return tuple(
-            SourceTime(following.name, following.complete_through_us)
-            for following in self._followings
-        )
-
-    def _announce_times(self) -> None:
-        self._hub.set_times(self._times(), self._troubles())
-
-    def _troubles(self) -> str:
-        """What does not go on, a line each."""
-        troubles = [each for following in self._followings for each in following.troubles]
-        troubles += self._tables.still.values()
-        troubles += [f"{model} stays as it was: {why}" for model, why in self._models.held.items()]
-        troubles += [
-            f"{model} is not there yet: {why}" for model, why in self._models.missing.items()
-        ]
-        if self._lake_trouble:
-            troubles.append(self._lake_trouble)
-        return "\n".join(dict.fromkeys(troubles))
 
     def _run_tasks(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -640,11 +371,7 @@ class Engine:
             self._trimmed_at = now
             with self._store.transaction() as connection:
                 durable = self._durable.version if self._has_lake else None
-                ledger.trim(connection, int(self._clock() * 1_000_000), durable)
-
-
-Breaking = LayoutChange | Truncation
-"""After which a table has to be read anew."""
+                ledger.trim(connection, self._versions.now_us(), durable)
 
 
 def _commit_times(batch: SourceBatch) -> Int64s:

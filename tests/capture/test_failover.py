@@ -140,7 +140,7 @@ def test_a_promoted_standby_that_has_the_slot_is_gone_on_with(
         live.wait(lambda: not live.hub.trouble, "no trouble")
         workload.__exit__()
         lost, doubled = require_level(live)
-        assert live.engine.readings.keys() == {f"shop.{each}" for each in _TABLES}
+        assert live.engine.upkeep.readings.keys() == {f"shop.{each}" for each in _TABLES}
         report.row(
             fault="promoted, slot synchronised",
             times=1,
@@ -175,7 +175,7 @@ def test_a_promoted_standby_without_the_slot_stops_the_source_until_resync(
         assert served == [(0,)]  # what was true stays, marked as old
         live.source.parts_read.clear()
         begun = time.monotonic()
-        live.engine.resync([f"shop.{each}" for each in _TABLES])
+        live.engine.upkeep.resync([f"shop.{each}" for each in _TABLES])
         live.wait(lambda: live.following.lost is None, "begun anew")
         lost, doubled = require_level(live)
         report.row(
@@ -186,7 +186,7 @@ def test_a_promoted_standby_without_the_slot_stops_the_source_until_resync(
             seconds=round(time.monotonic() - begun, 1),
         )
         read = [each for each in live.source.parts_read if "words" not in each]
-        reading = live.engine.readings["shop.notes"]
+        reading = live.engine.upkeep.readings["shop.notes"]
         assert reading.differing == 6  # three rows, each as it was and as it is
         assert 0 < len([each for each in read if "notes" in each]) <= 3
         run(live.url, "update notes set n = -6 where id < 9")
@@ -231,10 +231,10 @@ def test_a_promoted_standby_that_is_behind_stops_the_source_and_the_range_is_nam
     with live.running():
         assert is_stopped(live)
         assert _told_from(live.following.trouble) == _told_from(told)
-        live.engine.resync([f"shop.{each}" for each in _TABLES])
+        live.engine.upkeep.resync([f"shop.{each}" for each in _TABLES])
         live.wait(lambda: live.following.lost is None, "begun anew")
         lost, doubled = require_level(live)
-        assert live.engine.readings["shop.notes"].differing == 7 + 2 * 3 + 2
+        assert live.engine.upkeep.readings["shop.notes"].differing == 7 + 2 * 3 + 2
         assert live.rows("SELECT count(*) FROM shop.notes WHERE note = 'only here'") == [(0,)]
         report.row(fault="promoted, behind us", times=1, lost=lost, doubled=doubled)
         require_slot_within_the_log(live.url)
@@ -296,7 +296,7 @@ def test_a_restored_backup_stops_the_source_and_is_never_taken_for_the_same(
         with live.running():
             assert is_stopped(live)
             assert live.following.trouble == told
-            live.engine.resync([f"shop.{each}" for each in _TABLES])
+            live.engine.upkeep.resync([f"shop.{each}" for each in _TABLES])
             live.wait(lambda: live.following.lost is None, "begun anew")
             lost, doubled = require_level(live)
             assert live.rows("SELECT count(*) FROM shop.notes WHERE id = 90001") == [(0,)]

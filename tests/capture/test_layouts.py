@@ -229,7 +229,7 @@ def test_a_frozen_table_stands_still_until_it_is_told(live: Live) -> None:
     live.wait(lambda: "stands still" in live.hub.trouble, "the reason")
     live.wait(lambda: live.followed("others_count") == [(1,)], "the other model")
     assert live.followed("by_note") == before
-    live.engine.resync(["shop.notes"])
+    live.engine.upkeep.resync(["shop.notes"])
     live.wait(lambda: live.followed("by_note") != before, "the new rows")
     live.wait_until_settled()
     live.wait_until_equal()

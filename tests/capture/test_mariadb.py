@@ -224,7 +224,7 @@ def damage(live: Live, *statements: str) -> None:
 
 
 def resync(live: Live, *names: str) -> None:
-    live.engine.resync(names)
+    live.engine.upkeep.resync(names)
     live.wait(lambda: names[0] in live.states.copying, "begun")
     live.wait_until_settled()
 
@@ -277,7 +277,7 @@ def test_after_the_log_was_lost_only_what_differs_is_read(
     with live.running():
         live.wait(lambda: live.following.lost is not None, "lost")
         live.source.parts_read.clear()
-        live.engine.resync(["shop.notes"])
+        live.engine.upkeep.resync(["shop.notes"])
         live.wait(lambda: live.following.lost is None, "begun")
         live.wait_until_settled()
         live.wait_until_equal()

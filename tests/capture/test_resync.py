@@ -50,7 +50,7 @@ def test_an_equal_table_is_left_as_it_is_and_nothing_is_read(live: Live) -> None
         live.wait_until_settled()
         live.source.parts_read.clear()
         rows = live.rows("SELECT count(*) FROM shop.lines__log")
-        live.engine.resync(["shop.lines", "shop.notes"])
+        live.engine.upkeep.resync(["shop.lines", "shop.notes"])
         live.wait(lambda: bool(live.states.copying), "begun")
         live.wait_until_settled()
         assert live.source.parts_read == []
@@ -65,7 +65,7 @@ def test_only_ranges_that_differ_are_read(live: Live) -> None:
         damage(live, "UPDATE shop.notes SET n = -1 WHERE id = 17")
         damage(live, "DELETE FROM shop.notes WHERE id = 4900")
         damage(live, "UPDATE shop.lines SET n = -1 WHERE n = 5")
-        live.engine.resync(["shop.notes", "shop.lines", "shop.words"])
+        live.engine.upkeep.resync(["shop.notes", "shop.lines", "shop.words"])
         live.wait(lambda: len(live.states.copying) == 3, "begun")
         live.wait_until_settled()
         live.wait_until_equal()
@@ -73,7 +73,7 @@ def test_only_ranges_that_differ_are_read(live: Live) -> None:
         assert sum("shop.notes" in each for each in read) == 2
         assert sum("shop.lines" in each for each in read) == 1
         assert live.rows("SELECT n FROM shop.notes WHERE id = 17") == [(17,)]
-        reading = live.engine.readings["shop.notes"]
+        reading = live.engine.upkeep.readings["shop.notes"]
         assert (reading.parts_read, reading.rows, reading.differing) == (2, 5_000, 3)
 
 
@@ -81,7 +81,7 @@ def test_a_table_is_followed_while_it_is_compared(live: Live) -> None:
     with live.running(), Workload(live.url, "notes", seed=5) as workload:
         live.wait_until_settled()
         for _ in range(3):
-            live.engine.resync(["shop.notes"])
+            live.engine.upkeep.resync(["shop.notes"])
             live.wait(lambda: "shop.notes" in live.states.copying, "begun")
             wanted = versions(live) + 2
             live.wait(partial(is_at, live, wanted), "versions go on")
@@ -101,7 +101,7 @@ def test_after_the_log_was_lost_only_what_differs_is_read(live: Live) -> None:
     with live.running():
         live.wait(lambda: live.following.lost is not None, "lost")
         assert "is gone" in live.hub.trouble
-        live.engine.resync(["shop.notes", "shop.lines", "shop.words"])
+        live.engine.upkeep.resync(["shop.notes", "shop.lines", "shop.words"])
         live.wait(lambda: live.following.lost is None, "begun")
         live.wait_until_settled()
         live.wait_until_equal()
