@@ -329,9 +329,7 @@ def test_a_gap_ends_following_while_what_is_there_stays_served(tmp_path: Path) -
         assert "2" not in now.source.acknowledged
 
 
-def test_of_a_log_that_begins_anew_nothing_is_acknowledged_that_the_lake_had_of_another(
-    tmp_path: Path,
-) -> None:
+def test_in_a_log_that_begins_anew_nothing_of_another_is_acknowledged(tmp_path: Path) -> None:
     parted = IntegrityError(LOG_PARTED, "The log is another one.", next_step="Begin anew.")
     with running(tmp_path, sold("5", 1), parted, has_lake=True) as now:
         now.wait(lambda: now.following.lost is parted)

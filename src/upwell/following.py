@@ -98,7 +98,7 @@ class Following:
     @property
     def troubles(self) -> list[str]:
         """What does not go on."""
-        every = (self.trouble, self.refused, self.copier.trouble, self._fullness)
+        every = (self.trouble, self.refused, self.copier.trouble, self._fullness, self._waiting)
         return [each for each in every if each]
 
     @property
@@ -132,6 +132,17 @@ class Following:
             round(each / 1e6) for each in (burden.retained_bytes, self.log_policy.cap_bytes)
         )
         return f"{self.name} keeps {kept:,} MB of its log for Upwell, more than the {cap:,} allowed"
+
+    @property
+    def _waiting(self) -> str:
+        failover = self.failover
+        if failover is None or not failover.missing:
+            return ""
+        names = ", ".join(failover.missing)
+        return (
+            f"{self.name} gives nothing that its standbys do not have, and these are away: {names} "
+            "(synchronized_standby_slots)"
+        )
 
     def give_up_log(self) -> None:
         """Let the source discard what it keeps for us: the log is lost then."""

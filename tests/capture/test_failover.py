@@ -22,6 +22,7 @@ from upwell.core.protocols import Source, Succession
 from upwell.demo.server import Server
 from upwell.sources.postgres import PostgresSource, completeness, standby
 from upwell.sources.postgres.channel import open_channel
+from upwell.sources.postgres.checkup import check_up
 
 #: Every change of ``notes`` leaves one row in ``audit``: what was lost or doubled can be counted.
 _AUDITED = """
@@ -104,7 +105,7 @@ def synced(open_folder: Path, tmp_path: Path) -> Iterator[Pair]:
         yield made
 
 
-@pytest.fixture(params=["embedded-18", "debian-15"])
+@pytest.fixture(params=["embedded-18", pytest.param("debian-15", marks=pytest.mark.torture)])
 def unsynced(request: pytest.FixtureRequest, open_folder: Path, tmp_path: Path) -> Iterator[Pair]:
     """A primary, and a standby that knows nothing of slots."""
     folder = open_folder / f"pair-{tmp_path.name}"
@@ -127,7 +128,12 @@ def test_a_promoted_standby_that_has_the_slot_is_gone_on_with(
     live = followed(tmp_path, synced.url_of("postgres"))
     with live.running(), load(synced, 1) as workload:
         live.wait_until_settled()
-        eventually(lambda: synced.is_synced(_SLOT), "the slot synchronised")
+
+        def is_synced() -> bool:
+            run(synced.primary.url, "select pg_log_standby_snapshot()")  # else every 15 seconds
+            return synced.is_synced(_SLOT)
+
+        eventually(is_synced, "the slot synchronised")
         before = workload.changes
         eventually(lambda: workload.changes > before + 200, "load")
         begun = time.monotonic()
@@ -253,7 +259,9 @@ def _told_from(trouble: str) -> str:
     return trouble.partition("_position > '")[2].partition("'")[0]
 
 
-@pytest.mark.parametrize("how", ["files put back", "backup recovered"])
+@pytest.mark.parametrize(
+    "how", ["files put back", pytest.param("backup recovered", marks=pytest.mark.torture)]
+)
 def test_a_restored_backup_stops_the_source_and_is_never_taken_for_the_same(
     how: str, open_folder: Path, tmp_path: Path, report: Report
 ) -> None:
@@ -309,6 +317,7 @@ def test_a_restored_backup_stops_the_source_and_is_never_taken_for_the_same(
             require_level(live)
 
 
+@pytest.mark.torture
 def test_a_source_that_is_restarted_at_once_under_load_loses_and_doubles_nothing(
     open_folder: Path, tmp_path: Path, report: Report
 ) -> None:
@@ -340,6 +349,59 @@ def test_a_source_that_is_restarted_at_once_under_load_loses_and_doubles_nothing
                 doubled=doubled,
                 seconds=round(longest, 1),
             )
+
+
+@pytest.mark.torture
+def test_a_slot_that_the_server_gave_up_stops_the_source_until_resync(
+    open_folder: Path, tmp_path: Path
+) -> None:
+    folder = open_folder / f"given-up-{tmp_path.name}"
+    settings = {**FAST, "max_slot_wal_keep_size": "2MB", "max_wal_size": "32MB"}
+    with Server(folder, binaries=binaries_of("embedded-18"), settings=settings) as server:
+        prepare(server.url)
+        live = followed(tmp_path, server.url)
+        with live.running():
+            live.wait_until_settled()
+        run(server.url, "update notes set n = -5 where id < 3")
+        for _ in range(4):
+            run(
+                server.url,
+                "select pg_logical_emit_message(false, 'elsewhere', repeat('x', 1 << 20))",
+                "select pg_switch_wal()",
+                "checkpoint",
+            )
+        asked = "select wal_status from pg_replication_slots"
+        eventually(lambda: value(server.url, asked) == "lost", "the slot lost")
+        with live.running():
+            live.wait(partial(is_stopped, live), "stopped")
+            assert "fell too far behind" in live.following.trouble
+            live.engine.upkeep.resync([f"shop.{each}" for each in _TABLES])
+            live.wait(lambda: live.following.lost is None, "begun anew")
+            require_level(live)
+            assert live.engine.upkeep.readings["shop.notes"].differing == 6
+
+
+def test_doctor_says_what_a_failover_would_cost(synced: Pair, tmp_path: Path) -> None:
+    url, other = synced.primary.url, synced.standby.url
+    live = followed(tmp_path, url)
+    with live.running():
+        live.wait_until_settled()
+    found = _doctored(url, "")
+    assert found["standby_may_be_behind"] == "ok"
+    assert found["slot_not_synchronised"] == "warning"  # nobody to ask
+    assert _doctored(url, other)["slot_not_synchronised"] == "warning"  # it has not moved yet
+    assert _doctored(url, url)["slot_not_synchronised"] == "warning"  # no standby
+    with live.running():
+        run(url, "update notes set n = -5 where id < 3", "select pg_log_standby_snapshot()")
+        live.wait_until_equal()
+        run(url, "update notes set n = -6 where id < 3", "select pg_log_standby_snapshot()")
+        eventually(lambda: synced.is_synced(_SLOT), "the slot synchronised")
+    assert _doctored(url, other)["slot_not_synchronised"] == "ok"
+
+
+def _doctored(url: str, other: str) -> dict[str, str]:
+    checks = check_up(url, _TABLES, slot=_SLOT, standby=other).checks
+    return {check.code: check.verdict for check in checks}
 
 
 def test_a_slot_that_another_follows_is_waited_for_and_says_who_it_is(

@@ -115,7 +115,14 @@ def _of_url(url: str, tables: Sequence[str] | None) -> Checkup:
 def _of_source(source: Source, tables: Sequence[str], slot: str) -> Checkup:
     match source:
         case PostgresSource():
-            return postgres.check_up(source.url, tables, slot=slot)
+            failover = source.failover
+            return postgres.check_up(
+                source.url,
+                tables,
+                slot=slot,
+                standby=failover.standby,
+                is_offered=failover.slot,
+            )
         case MysqlSource():
             return mysql.check_up(source.url, tables)
 
