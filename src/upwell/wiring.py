@@ -106,8 +106,8 @@ def _bare_source(project: Project, name: str, identity: str | None) -> Source:
                 setting.tables,
                 slot=slot_name(project.settings.name, name),
                 known=identity,
-                is_offered=setting.failover.slot,
-                standby=setting.failover.standby,
+                is_offered=setting.failover_slot,
+                standby=setting.standby,
                 # Who opens a source to follow it holds the project's lake, and nobody else does.
                 is_sole_follower=project.settings.lake is not None,
                 renewed_url=partial(_url_by_now, project, name),

@@ -91,31 +91,6 @@ class KeptLog(Value, frozen=True, kw_only=True):
     ] = "stop"
 
 
-class Failover(Value, frozen=True, kw_only=True):
-    """What is prepared so that following goes on where a standby takes over (PostgreSQL 17)."""
-
-    slot: Annotated[
-        bool,
-        Meta(
-            description="Whether the replication slot is a failover slot, of which standbys with "
-            "`sync_replication_slots` keep a copy."
-        ),
-    ] = True
-    standby: Annotated[
-        Reference,
-        Meta(
-            description="URL of the standby that would take over, as `url`. It is asked whether "
-            "its copy of the slot is usable; without it that is not known, and not claimed."
-        ),
-    ] = ""
-
-    def __repr__(self) -> str:
-        return f"Failover(slot={self.slot!r}, standby={redact_url(self.standby)!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:  # else rich would print the fields as is
-        return [("slot", self.slot), ("standby", redact_url(self.standby))]
-
-
 class Privacy(Value, frozen=True, kw_only=True):
     """What of a table is never stored, nowhere: neither in the hot store nor in lake, quarantine,
     backup or logs.
@@ -164,7 +139,6 @@ _Changes = Annotated[
     LayoutChanges, Meta(description="What happens where a table's layout changes.")
 ]
 _Log = Annotated[KeptLog, Meta(description="How much of its log the source may keep for us.")]
-_Failover = Annotated[Failover, Meta(description="What is prepared for a standby's taking over.")]
 _Privacy = Annotated[
     dict[Text, Privacy],
     Meta(
@@ -206,7 +180,20 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
     copy: _Copy = CopyLoad()
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
-    failover: _Failover = Failover()
+    failover_slot: Annotated[
+        bool,
+        Meta(
+            description="Whether the replication slot is a failover slot (PostgreSQL 17), of which "
+            "standbys with `sync_replication_slots` keep a copy."
+        ),
+    ] = True
+    standby: Annotated[
+        Reference,
+        Meta(
+            description="URL of the standby that would take over, as `url`. It is asked whether "
+            "its copy of the slot is usable; without it that is not known, and not claimed."
+        ),
+    ] = ""
     privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property

@@ -47,7 +47,7 @@ def standby_checks(
         return
     if not is_offered:
         said = "upwell.yaml keeps the slot from standbys: if one takes over, the log is lost"
-        step = "write `failover: {slot: true}` under the source in upwell.yaml"
+        step = "write `failover_slot: true` under the source in upwell.yaml"
         yield Check("slot_not_kept_by_standbys", "warning", "", said, step)
         return
     if has_failover is False:
@@ -65,7 +65,7 @@ def standby_checks(
         yield from _of_standby(standby, slot)
     else:
         said = "whether a standby has a usable copy of the slot is not known: none is named"
-        step = "name it in upwell.yaml: `failover: {standby: ${STANDBY_URL}}` under the source"
+        step = "name it under the source in upwell.yaml: `standby: ${STANDBY_URL}`"
         yield Check("slot_not_synchronised", "warning", "", said, step)
 
 
@@ -81,7 +81,7 @@ def _of_standby(url: str, slot: str) -> Iterator[Check]:
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     is_standby, keeps_slots, gives_feedback = row
     if not is_standby:
-        step = "correct `standby` under `failover` in upwell.yaml"
+        step = "correct `standby` under the source in upwell.yaml"
         yield Check("slot_not_synchronised", "warning", "", why, step)
         return
     if not keeps_slots:
