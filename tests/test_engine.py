@@ -253,7 +253,7 @@ def crash_at(path: Path, statement: int, batch: SourceBatch) -> bool:
     polled = following.stream.poll(0)
     assert polled is batch
     try:
-        engine._take(following, polled)
+        engine._take(following, polled, threading.Event())
     except MemoryError:
         pass
     finally:

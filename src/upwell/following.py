@@ -74,6 +74,7 @@ class Following:
     on_parted: Callable[[UpwellError], None] = lambda _why: None
     stream: Stream | None = None
     trouble: str = ""
+    taking: str = ""  # what is taken in and takes its time
     retry_at: float = 0.0
     retry_seconds: float = RETRY_SECONDS[0]
     committed_position: Position = field(init=False)
@@ -98,7 +99,14 @@ class Following:
     @property
     def troubles(self) -> list[str]:
         """What does not go on."""
-        every = (self.trouble, self.refused, self.copier.trouble, self._fullness, self._waiting)
+        every = (
+            self.trouble,
+            self.taking,
+            self.refused,
+            self.copier.trouble,
+            self._fullness,
+            self._waiting,
+        )
         return [each for each in every if each]
 
     @property

@@ -120,7 +120,9 @@ class Transactions:
 
 @dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """Whole source transactions, up to and including ``position``.
+    """Whole source transactions, up to and including ``position``; or with ``goes_on`` the next
+    part of one that is larger than is held at once. Whoever takes that in shows nothing of it
+    before its last part, the first batch without, has come; ``position`` is behind it only then.
 
     ``changes`` keeps, for each table, the order of the source; a table appears more than once when
     it was truncated or its layout changed in between. Rows that were changed under a layout the
@@ -137,6 +139,13 @@ class SourceBatch:
     complete_through_us: int
     received_at_us: int
     clock_skew_us: int = 0
+    goes_on: bool = False
+
+
+class BegunAnewError(Exception):
+    """What was given of a transaction in parts is to be undone: the same stream gives it again,
+    from its beginning.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,9 +349,10 @@ class Stream(Protocol):
         """What has arrived, or None after the timeout.
 
         Returns at once when something is there: everything up to the last whole transaction, within
-        a bounded size. Never splits a transaction. While the source is idle, an empty batch comes
-        at least every second with a newer ``complete_through_us``. Raises ``Unavailable`` when the
-        connection is lost, ``GapError`` when the log no longer reaches back to the position.
+        a bounded size. A transaction larger than that comes in parts, with nothing between them.
+        While the source is idle, an empty batch comes at least every second with a newer
+        ``complete_through_us``. Raises ``Unavailable`` when the connection is lost, ``GapError``
+        when the log no longer reaches back to the position, ``BegunAnewError`` between parts.
         """
         ...
 

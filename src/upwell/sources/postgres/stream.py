@@ -1,4 +1,4 @@
-"""The log of the source, as batches of whole transactions.
+"""The log of the source, as batches of whole transactions, or parts of one that is very large.
 
 ``poll`` gives what has arrived, or, while nothing does, empty batches that move position and time.
 Only what the engine acknowledges is acknowledged to the server. Starts with binary values where
@@ -17,6 +17,7 @@ import numpy as np
 from upwell.core.errors import GapError, Unavailable, UpwellError
 from upwell.core.position import Position
 from upwell.core.protocols import (
+    BegunAnewError,
     Burden,
     Failover,
     LayoutChange,
@@ -34,7 +35,13 @@ from upwell.sources.postgres.completeness import Reading, SourceClock, read_cloc
 from upwell.sources.postgres.drift import KnownLayouts
 from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.frames import corrupt
-from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
+from upwell.sources.postgres.pgoutput import (
+    BATCH_BYTES,
+    PART_BYTES,
+    DecodedBatch,
+    Decoder,
+    ServerNotice,
+)
 from upwell.sources.postgres.receiver import SILENCE_SECONDS, STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
     START_ANEW,
@@ -226,7 +233,8 @@ class PostgresStream:
             silence_seconds=SILENCE_SECONDS,
             now_us=self._now_us,
         )
-        return receiver, Decoder(catalog.tables, aliases, lsn, admit=layouts.admit)
+        decoder = Decoder(catalog.tables, aliases, lsn, part_bytes=PART_BYTES, admit=layouts.admit)
+        return receiver, decoder
 
     def _require_same_timeline(self, reading: Reading) -> None:
         """Raise if what was just asked is not the server that is to be followed."""
@@ -271,7 +279,7 @@ class PostgresStream:
             return self._given(self._decoder.progress, None, changes)
         decoder, receiver = self._decoder, self._receiver
         failure = receiver.failure  # before the queue: what came before the failure still counts
-        while decoder.pending_bytes < BATCH_BYTES or not decoder.has_transaction:
+        while decoder.pending_bytes < BATCH_BYTES or not decoder.is_ready:
             data = receiver.take(BATCH_BYTES)
             if not data:
                 break
@@ -279,7 +287,10 @@ class PostgresStream:
         try:
             decoded = decoder.take()
         except BinaryUnsupportedError:
+            is_within = decoder.is_within
             self._reopen_as_text()
+            if is_within:
+                raise BegunAnewError from None
             return None
         if decoder.is_reply_wanted():
             receiver.report()
@@ -290,7 +301,7 @@ class PostgresStream:
         if failure is not None:
             raise failure
         self._require_progress()
-        return self._heartbeat()
+        return None if decoder.is_within else self._heartbeat()
 
     def _require_progress(self) -> None:
         """A message that comes byte by byte is as good as none, though the line is not silent."""
@@ -308,8 +319,9 @@ class PostgresStream:
             )
 
     def _batch(self, decoded: DecodedBatch) -> SourceBatch:
-        last_commit_us = int(decoded.transactions.committed_at_us.max())
-        self._complete_through_us = max(self._complete_through_us, last_commit_us)
+        if not decoded.goes_on:
+            last_commit_us = int(decoded.transactions.committed_at_us.max())
+            self._complete_through_us = max(self._complete_through_us, last_commit_us)
         return self._given(decoded.lsn, decoded, decoded.changes)
 
     def _heartbeat(self) -> SourceBatch | None:
@@ -343,6 +355,7 @@ class PostgresStream:
             complete_through_us=self._complete_through_us,
             received_at_us=self._now_us(),
             clock_skew_us=self._skew_us,
+            goes_on=decoded is not None and decoded.goes_on,
         )
 
     def _ended(self, notice: ServerNotice) -> UpwellError:
