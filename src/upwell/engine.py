@@ -235,12 +235,7 @@ class Engine:
             following.lose(error)
         except (GapError, IntegrityError) as error:
             made = False
-            following.disconnect()
-            following.lost = error
-            following.trouble = str(error)
-            log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
-                "source_stopped", source=following.name, what=error.what
-            )
+            following.stop(error)
         return made
 
     def _take_next(self, following: Following, stop: threading.Event) -> bool:
@@ -254,7 +249,9 @@ class Engine:
         """Let the source forget what is durable."""
         position = following.committed_position
         if self._has_lake:
-            position = self._durable.positions.get(following.name, BEGINNING)
+            is_of_this_log = self._durable.version >= following.begun_version
+            positions = self._durable.positions if is_of_this_log else {}
+            position = positions.get(following.name, BEGINNING)
         following.acknowledge(position)
 
     def _take(self, following: Following, batch: SourceBatch, stop: threading.Event) -> bool:

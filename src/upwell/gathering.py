@@ -43,7 +43,8 @@ class Gathering:
         self._source = source
         self._copier = copier
         self._report = report
-        self._asked: dict[str, tuple[str, str]] = {}  # table → which reading of it, in what state
+        # table → which reading of it, in what state, asked of the copier since when
+        self._asked: dict[str, tuple[str, str, int]] = {}
         self._moved: list[SourceTable] = []
         self._rows: dict[str, list[RowsRead]] = {}  # read by keys, until the stream is there
         self._rows_asked: set[str] = set()
@@ -113,7 +114,7 @@ class Gathering:
     def _ask(self) -> None:
         """Have the copier read what is to be read, from where it was left."""
         for name, copying in self._tables.copying.items():
-            reading = (copying.identity, copying.table.state)
+            reading = (copying.identity, copying.table.state, self._copier.times_begun)
             if not self._is_mine(copying) or self._asked.get(name) == reading:
                 continue
             self._forget(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import structlog
 
@@ -134,8 +135,22 @@ def begin_following(
     if known.position == BEGINNING:
         known = _begin(store, tables, source, report)
     following = Following(
-        source, known.position, known.complete_through_us, setting.budget, setting.log_policy
+        source,
+        known.position,
+        known.complete_through_us,
+        setting.budget,
+        setting.log_policy,
+        ledger.begun_version(store.writer, source.name),
+        partial(tables.succeed, source.name),
+        partial(tables.note_parted, source.name),
     )
+    parted = ledger.parted(store.writer, source.name)
+    if parted is not None:
+        following.stop(
+            IntegrityError(
+                parted["code"], parted["what"], where=parted["where"], next_step=parted["next"]
+            )
+        )
     gone = tables.names(source.name) - setting.tables
     if gone:
         tables.forget(gone)

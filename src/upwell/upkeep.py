@@ -189,10 +189,11 @@ class Upkeep:
         tables = [looked.tables[name] for name in sorted(names & looked.tables.keys())]
         beginning = source.begin(tables)
         self._tables.stop(names, why.what)
-        following.begin_at(beginning.position, beginning.at_us)
+        version = self._versions.next
+        following.begin_at(beginning.position, beginning.at_us, version)
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
-            ledger.write_identity(connection, source.name, beginning.identity)
+            ledger.begin_anew(connection, source.name, beginning.identity, version)
 
         self._versions.make(work)
         self._to_resync = self._to_resync | names

@@ -24,6 +24,7 @@ _SCRUB = "store/lake/test_scrub.py::test_"
 _BAD_INPUT = "acceptance/test_bad_input.py::test_"
 _DISK = "acceptance/test_lake_faults.py::test_"
 _HOT = "store/test_hot.py::test_"
+_FAILOVER = "capture/test_failover.py::test_"
 _DRILL = "torture/test_drill.py::test_a_full_drill_loses_and_doubles_nothing"
 
 
@@ -237,6 +238,56 @@ ROWS = (
             "store/lake/test_compaction.py::test_a_damaged_file_is_never_merged",
             "test_rebuild.py::test_a_damaged_file_is_named_and_no_store_is_left_that_looks_whole",
         ),
+    ),
+    Row(
+        34,
+        "the source is restarted at once (immediate)",
+        (f"{_FAILOVER}a_source_that_is_restarted_at_once_under_load_loses_and_doubles_nothing",),
+    ),
+    Row(
+        35,
+        "a standby takes over that has the slot",
+        (
+            f"{_FAILOVER}a_promoted_standby_that_has_the_slot_is_gone_on_with",
+            f"{_FAILOVER}what_is_known_of_the_standby_is_told_and_nothing_else",
+            f"{_FAILOVER}what_was_read_of_a_table_and_never_was_there_is_read_again",
+        ),
+    ),
+    Row(
+        36,
+        "a standby takes over that has no slot",
+        (f"{_FAILOVER}a_promoted_standby_without_the_slot_stops_the_source_until_resync",),
+    ),
+    Row(
+        37,
+        "a standby takes over that is behind what was read",
+        (
+            f"{_FAILOVER}a_promoted_standby_that_is_behind_stops_the_source_and_the_range_is_named",
+            "test_engine.py::test_in_a_log_that_begins_anew_nothing_of_another_is_acknowledged",
+        ),
+        "the range is one of positions in the log; the change logs name its rows",
+    ),
+    Row(
+        38,
+        "the slot is given up by the server (max_slot_wal_keep_size)",
+        (f"{_FAILOVER}a_slot_that_the_server_gave_up_stops_the_source_until_resync",),
+    ),
+    Row(
+        39,
+        "the slot is dropped by somebody",
+        ("capture/test_resync.py::test_after_the_log_was_lost_only_what_differs_is_read",),
+    ),
+    Row(
+        40,
+        "the slot is held by another consumer",
+        (f"{_FAILOVER}a_slot_that_another_follows_is_waited_for_and_says_who_it_is",),
+    ),
+    Row(
+        41,
+        "the source is restored from a backup",
+        (f"{_FAILOVER}a_restored_backup_stops_the_source_and_is_never_taken_for_the_same",),
+        "files put back as they were (the same timeline) that have been written past our position "
+        "before Upwell connects again cannot be told from a server that was never away",
     ),
     Row(
         53,

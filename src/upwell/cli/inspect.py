@@ -83,11 +83,18 @@ def _show_status(data: Mapping[str, Any]) -> None:
     console.print(f"{state}, version {data['version']:,}")
     if data["trouble"]:
         console.print(f"{_BAD} {data['trouble']}", highlight=False)
-    sources = Table("source", "age", "position", "log kept", "trouble", box=None, pad_edge=False)
+    sources = Table(
+        "source", "age", "position", "log kept", "failover", "trouble", box=None, pad_edge=False
+    )
     for source in data["sources"]:
         kept = f"{source['burden']['retained_bytes'] / 1e6:,.0f} MB" if source["burden"] else ""
         sources.add_row(
-            source["name"], _age(source["age_ms"]), source["position"], kept, source["trouble"]
+            source["name"],
+            _age(source["age_ms"]),
+            source["position"],
+            kept,
+            _failover(source["failover"]),
+            source["trouble"],
         )
     for reading in data["reading"]:
         console.print(
@@ -109,6 +116,17 @@ def _show_status(data: Mapping[str, Any]) -> None:
             f"[yellow]![/] {data['quarantined']} rows in quarantine: "
             'upwell query "select * from upwell.quarantine"'
         )
+
+
+def _failover(known: Mapping[str, Any] | None) -> str:
+    """What is known of whether a standby could take over; no more than that."""
+    if known is None:
+        return ""
+    if not known["is_offered"]:
+        return "no failover slot"
+    if known["is_synced"] is None:
+        return f"not known: {known['why'] or 'no standby is asked'}"
+    return "slot synchronised" if known["is_synced"] else known["why"]
 
 
 def _age(age_ms: int | None) -> str:

@@ -311,6 +311,37 @@ class Burden:
     connections: int
 
 
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """A source goes on as another server than the one last known, with everything that was read.
+
+    ``identity`` is who it is now, as in ``Beginning``. What was read as of a position behind
+    ``shared_through`` is nothing that this server ever had. ``what`` says it to people; empty if
+    there is nothing to tell.
+    """
+
+    identity: str
+    shared_through: Position
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """What is known of whether following goes on where a standby takes over.
+
+    ``is_offered``: the source lets standbys keep what we follow it by. ``waits_for`` names the
+    standbys that have everything before we get it, and ``missing`` those of them that are away, for
+    which we wait. ``is_synced``: whether the standby that is asked would let us go on; None: none
+    is, or it does not answer, as ``why`` says.
+    """
+
+    is_offered: bool
+    waits_for: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    is_synced: bool | None = None
+    why: str = ""
+
+
 class Stream(Protocol):
     """Changes after a position, as they come."""
 
@@ -332,6 +363,18 @@ class Stream(Protocol):
     @property
     def burden(self) -> Burden | None:
         """What following costs the source, as last seen; None if it was not yet."""
+        ...
+
+    @property
+    def failover(self) -> Failover | None:
+        """What would become of following if a standby took over, as last seen; None if it was not
+        yet, or the source has nothing of the kind.
+        """
+        ...
+
+    @property
+    def succession(self) -> Succession | None:
+        """Whether opening it found another server than the one last known; None if not."""
         ...
 
     def close(self) -> None: ...
@@ -376,7 +419,8 @@ class Source(Protocol):
         """The changes of ``tables``, in the states last known, after ``position``.
 
         What has become of them since is the first thing it gives. Opening it acknowledges nothing.
-        Raises ``GapError`` when the log no longer reaches back to the position.
+        Raises ``GapError`` when the log no longer reaches back to the position, ``IntegrityError``
+        when the source never had what was read up to there.
         """
         ...
 
