@@ -58,8 +58,12 @@ def live(tmp_path: Path, database_18: Database, monkeypatch: pytest.MonkeyPatch)
 
 def in_one(live: Live, *statements: str) -> int:
     """One transaction; how many rows it changed."""
-    with psycopg.connect(live.url) as connection:
-        return sum(connection.execute(each.encode()).rowcount for each in statements)
+    while True:
+        try:
+            with psycopg.connect(live.url) as connection:
+                return sum(connection.execute(each.encode()).rowcount for each in statements)
+        except psycopg.errors.DeadlockDetected:
+            continue  # with others who write: theirs went on
 
 
 def check(live: Live) -> None:

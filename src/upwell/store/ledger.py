@@ -19,7 +19,7 @@ from upwell.core.schema import Column
 from upwell.core.sql import quote
 
 #: Format of everything in the store. A store of another format is built anew.
-FORMAT = 3
+FORMAT = 4
 
 #: Facts: the line of stores that this one belongs to, each made from the lake of the one before;
 #: and through which version the lake has taken the change logs over.
