@@ -20,6 +20,7 @@ import psycopg
 
 from upwell.core.errors import Unavailable
 from upwell.core.protocols import Burden
+from upwell.sources.postgres.presence import Presence
 from upwell.sources.postgres.session import BoundedConnection, connection_text
 from upwell.sources.postgres.standby import Offering
 from upwell.sources.postgres.wal import is_reached, lsn_of, timeline_of
@@ -72,8 +73,8 @@ class SourceClock:
     """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each.
 
     Readings of a server on another ``timeline`` than the stream's say nothing of it, and do not
-    count. Now and then it looks at what following the slot costs, ``burden``, and what standbys
-    have of it, ``offering``.
+    count. Now and then it looks at what following the slot costs, ``burden``, what standbys have of
+    it, ``offering``, and at the ``presence`` of the tables.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SourceClock:
         url: str,
         slot: str,
         timeline: int,
+        presence: Presence,
         *,
         noticed: Callable[[Reading], None],
         now_us: Callable[[], int],
@@ -88,6 +90,7 @@ class SourceClock:
         self._url = url
         self._slot = slot
         self._timeline = timeline
+        self._presence = presence
         self.offering = Offering(slot)
         self.burden: Burden | None = None
         self._weighed_at = 0.0
@@ -140,6 +143,7 @@ class SourceClock:
                 self._weighed_at = time.monotonic()
                 self.burden = _weigh(connection, self._slot)
                 self.offering.look(connection)
+                self._presence.look(connection)
             self._closing.wait(READING_SECONDS)
 
 

@@ -42,6 +42,7 @@ from upwell.sources.postgres.pgoutput import (
     Decoder,
     ServerNotice,
 )
+from upwell.sources.postgres.presence import Presence
 from upwell.sources.postgres.receiver import SILENCE_SECONDS, STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
     START_ANEW,
@@ -105,12 +106,14 @@ class PostgresStream:
         self._unfinished = (0, 0)
         self._unfinished_at = self._given_at
         self._line = following.line
+        self._presence: Presence | None = None
         self._succession: Succession | None = None
         self._receiver, self._decoder = self._open(_NOTHING)
         self._clock = SourceClock(
             following.url,
             following.slot,
             self.line.timeline,
+            self.presence,
             noticed=self._ask_for,
             now_us=now_us,
         )
@@ -152,6 +155,12 @@ class PostgresStream:
         """Of the server that is followed."""
         assert self._line is not None  # noqa: S101 - known once it is open
         return self._line
+
+    @property
+    def presence(self) -> Presence:
+        """Of the followed tables, since the stream was opened."""
+        assert self._presence is not None  # noqa: S101 - known once it is open
+        return self._presence
 
     @property
     def succession(self) -> Succession | None:
@@ -206,6 +215,10 @@ class PostgresStream:
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
             catalog = read_catalog(connection, following.source, list(following.tables.values()))
+            self._presence = self._presence or Presence(
+                following.publication, [each.oid for each in catalog.tables]
+            )
+            self._presence.look(connection)
             aliases = read_aliases(connection)
             has_tables = published(connection, following.publication)
             was_offered = require_slot(
@@ -300,6 +313,13 @@ class PostgresStream:
             raise self._ended(decoder.ended)
         if failure is not None:
             raise failure
+        if self.presence.has_changed:
+            raise Unavailable(
+                "tables_changed",
+                "tables were dropped, renamed or taken out of the publication",
+                where=address(self._following.url),
+                next_step="nothing: they are looked at, and followed as they are now",
+            )
         self._require_progress()
         return None if decoder.is_within else self._heartbeat()
 
