@@ -18,6 +18,7 @@ from benchmarks import (
     burden,
     capture,
     lake,
+    large_transaction,
     latency,
     model_peers,
     models,
@@ -68,6 +69,12 @@ BENCHMARKS = {
         partial(burden.measure, seconds=5, rounds=1, scale=1),
         minutes=15,
         minutes_quickly=1.5,
+    ),
+    "large_transaction": Benchmark(
+        large_transaction.measure,
+        partial(large_transaction.measure, gigabytes=(0.2,)),
+        minutes=25,
+        minutes_quickly=1,
     ),
     "models": Benchmark(
         models.models,

@@ -10,24 +10,20 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.followed import following, until, until_equal
 from benchmarks.pages import Page, Table
 from benchmarks.programs import WrongRunError
 from benchmarks.series import Series
-from upwell.app import commands
-from upwell.core.errors import Unavailable
 from upwell.demo.server import Server
 from upwell.feed.channel import EngineClient
-from upwell.sources.postgres.checksum import row_checksums
 from upwell.store.place import StatePlace
-from upwell.supervise import Supervisor
 
 _BINARIES = Path("/usr/lib/postgresql/15/bin")
 _SETTINGS = """name: bank
@@ -39,6 +35,7 @@ sources:
     copy: {{connections: 1, megabytes_per_second: {megabytes}}}
 """
 _MEGABYTES_A_SECOND = 10.0
+_TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers")
 _ALONE, _FOLLOWED, _READ = "alone", "followed", "read anew meanwhile"
 
 
@@ -115,7 +112,7 @@ def _bank(folder: Path, scale: int) -> Iterator[tuple[Server, Path]]:
 
 
 def _run(server: Server, project: Path, kind: str, seconds: int, rate: int) -> Run:
-    followed = nullcontext() if kind == _ALONE else _following(project)
+    followed = nullcontext() if kind == _ALONE else following(project)
     with tempfile.TemporaryDirectory() as logs, followed:
         client = EngineClient(StatePlace(project).socket)
         reading = _reading(client) if kind == _READ else nullcontext()
@@ -133,23 +130,9 @@ def _run(server: Server, project: Path, kind: str, seconds: int, rate: int) -> R
             [np.loadtxt(path, usecols=2, ndmin=1) for path in Path(logs).iterdir()]
         )
         if kind != _ALONE:
-            _check(server, client)
+            until_equal(server.url, client, "bank", _TABLES)
     p50, p99 = (float(each) / 1000 for each in np.percentile(latencies, [50, 99]))
     return Run(float(latencies.mean()) / 1000, p50, p99, len(latencies) / seconds)
-
-
-@contextmanager
-def _following(project: Path) -> Iterator[None]:
-    supervisor = Supervisor(
-        {"engine": commands(project)["engine"]}, StatePlace(project).logs, lambda _: None
-    )
-    stop = threading.Event()
-    with supervisor.running():
-        supervisor.watch(stop, until=supervisor.all_ready)
-        client = EngineClient(StatePlace(project).socket)
-        _until(lambda: not client.ask("readings")["waiting"])
-        yield
-        stop.set()
 
 
 @contextmanager
@@ -160,7 +143,7 @@ def _reading(client: EngineClient) -> Iterator[None]:
     def work() -> None:
         while not stop.is_set():
             client.ask("resync", {"anew": True})
-            _until(lambda: stop.is_set() or not client.ask("readings")["waiting"])
+            until(lambda: stop.is_set() or not client.ask("readings")["waiting"])
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -169,28 +152,6 @@ def _reading(client: EngineClient) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _check(server: Server, client: EngineClient) -> None:
-    """What was captured is what pgbench left."""
-    tables = [f"pgbench_{name}" for name in ("accounts", "branches", "tellers")]
-    wanted = {
-        name: [str(each) for each in found]
-        for name, found in row_checksums(server.url, "bank", tables).items()
-    }
-    _until(lambda: client.ask("checksums")["tables"] == wanted)
-
-
-def _until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except Unavailable:
-            pass
-        time.sleep(0.1)
-    raise WrongRunError("what was captured never came to what the database has")
 
 
 def _pgbench(server: Server, *arguments: str) -> None:

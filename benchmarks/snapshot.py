@@ -177,9 +177,7 @@ def copy(url: str, folder: Path) -> Mapping[str, float]:
     name = slot_name("benchmark", "shop")
     setting = SourceSetting(
         "shop",
-        lambda identity: PostgresSource(
-            "shop", url, [TABLE], slot=name, expected_system_id=identity
-        ),
+        lambda identity: PostgresSource("shop", url, [TABLE], slot=name, known=identity),
         frozenset({f"shop.{TABLE}"}),
     )
     meter = Meter()

@@ -17,7 +17,7 @@ import pytest
 
 from upwell import engine as loop
 from upwell import following as followed
-from upwell.core.errors import GapError, IntegrityError, Unavailable
+from upwell.core.errors import LOG_PARTED, GapError, IntegrityError, Unavailable
 from upwell.core.position import Position
 from upwell.core.protocols import (
     LayoutChange,
@@ -29,7 +29,7 @@ from upwell.core.protocols import (
     VersionEnd,
 )
 from upwell.core.schema import Column, TableSchema
-from upwell.engine import Engine
+from upwell.engine import Durable, Engine
 from upwell.feed.hub import FeedHub
 from upwell.following import Following
 from upwell.ingest import tables
@@ -253,7 +253,7 @@ def crash_at(path: Path, statement: int, batch: SourceBatch) -> bool:
     polled = following.stream.poll(0)
     assert polled is batch
     try:
-        engine._take(following, polled)
+        engine._take(following, polled, threading.Event())
     except MemoryError:
         pass
     finally:
@@ -327,6 +327,26 @@ def test_a_gap_ends_following_while_what_is_there_stays_served(tmp_path: Path) -
         assert snapshot.rows.column("id").to_pylist() == [1]  # type: ignore[union-attr]
         assert now.following.lost is gap
         assert "2" not in now.source.acknowledged
+
+
+def test_in_a_log_that_begins_anew_nothing_of_another_is_acknowledged(tmp_path: Path) -> None:
+    parted = IntegrityError(LOG_PARTED, "The log is another one.", next_step="Begin anew.")
+    with running(tmp_path, sold("5", 1), parted, has_lake=True) as now:
+        now.wait(lambda: now.following.lost is parted)
+        now.engine.became_durable(Durable(now.hub.version, {"shop": Position("5")}))
+        now.source.add(sold("3", 2), sold("7", 3))  # "0" comes first in the new log
+        now.engine.upkeep.resync([ORDERS.name])
+        now.wait(lambda: now.following.committed_position == "7")
+        for _ in range(2):
+            done = threading.Event()
+            now.engine.submit(lambda _connection, done=done: done.set())  # type: ignore[misc]
+            assert done.wait(10)  # a turn of the loop
+        assert now.source.acknowledged == []
+        now.engine.became_durable(Durable(now.hub.version, {"shop": Position("7")}))
+        now.wait(lambda: bool(now.source.acknowledged))
+        assert now.source.acknowledged == ["7"]
+        version = ledger.begun_version(now.store.writer, "shop")
+        assert version == now.following.begun_version > 1
 
 
 def test_an_idle_source_is_acknowledged_now_and_then(

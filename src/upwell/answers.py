@@ -129,6 +129,7 @@ def answers(
                     "name": each.name,
                     "age_ms": (now_us - each.complete_through_us) // 1000,
                     "burden": msgspec.to_builtins(each.burden),
+                    "failover": msgspec.to_builtins(each.failover),
                     "is_followed": each.stream is not None,
                 }
                 for each in engine.followings
@@ -177,6 +178,7 @@ def status(
             "age_ms": (now_us - following.complete_through_us) // 1000,
             "trouble": "\n".join(following.troubles),
             "burden": msgspec.to_builtins(following.burden),
+            "failover": msgspec.to_builtins(following.failover),
         }
         for following in engine.followings
     ]
@@ -217,6 +219,7 @@ def stored_status(
                 "age_ms": age_ms,
                 "trouble": "not running",
                 "burden": None,
+                "failover": None,
             }
         )
     return {

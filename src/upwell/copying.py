@@ -132,6 +132,7 @@ class Copier:
         self._pace = _Pace(budget.bytes_per_second)
         self._readings: dict[str, int] = {}  # table → number of the reading that counts
         self._numbers = count(1)
+        self.times_begun = 0
         self._threads: list[threading.Thread] = []
 
     @property
@@ -184,6 +185,11 @@ class Copier:
             table,
             [lambda copy: RowsRead(table, asked_in, self._paid(copy.read_rows(table, keys)))],
         )
+
+    def begin_again(self) -> None:
+        """All that was asked for has to be asked for again: what is read of it now is void."""
+        self._readings.clear()
+        self.times_begun += 1
 
     def forget(self, name: str) -> None:
         """Read nothing more of a table; what is read of it now is void."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -46,6 +47,7 @@ from upwell.ingest.apply import Ingest
 from upwell.ingest.conform import conformed
 from upwell.ingest.copied import CopiedTables
 from upwell.models import Models, Report
+from upwell.parts import Parts, UndoneError
 from upwell.reconciling import LogInLake, Reconciling, no_lake
 from upwell.store import ledger
 from upwell.store.hot import HotStore
@@ -250,12 +252,7 @@ class Engine:
             following.lose(error)
         except (GapError, IntegrityError) as error:
             made = False
-            following.disconnect()
-            following.lost = error
-            following.trouble = str(error)
-            log.error(  # noqa: TRY400 - told to the user, not a defect to be traced
-                "source_stopped", source=following.name, what=error.what
-            )
+            following.stop(error)
         return made
 
     def _take_next(self, following: Following, stop: threading.Event) -> bool:
@@ -263,19 +260,22 @@ class Engine:
         seconds = POLL_BETWEEN_PARTS_SECONDS if self._tables.is_reading(name) else POLL_SECONDS
         tables = partial(self._tables.followed, name)
         batch = following.poll(tables, seconds / len(self._followings), stop)
-        return batch is not None and self._take(following, batch)
+        return batch is not None and self._take(following, batch, stop)
 
     def _acknowledge(self, following: Following) -> None:
         """Let the source forget what is durable."""
         position = following.committed_position
         if self._has_lake:
-            position = self._durable.positions.get(following.name, BEGINNING)
+            is_of_this_log = self._durable.version >= following.begun_version
+            positions = self._durable.positions if is_of_this_log else {}
+            position = positions.get(following.name, BEGINNING)
         following.acknowledge(position)
 
-    def _take(self, following: Following, batch: SourceBatch) -> bool:
+    def _take(self, following: Following, batch: SourceBatch, stop: threading.Event) -> bool:
         """Whether a version was made."""
-        complete = batch.complete_through_us + batch.clock_skew_us
-        following.complete_through_us = max(following.complete_through_us, complete)
+        if not batch.goes_on:
+            complete = batch.complete_through_us + batch.clock_skew_us
+            following.complete_through_us = max(following.complete_through_us, complete)
         begun = time.monotonic()
         moved = batch.position != following.committed_position
         due = (
@@ -283,58 +283,101 @@ class Engine:
             or following.is_log_growing
             or self._tables.is_reading(following.name)
         )
-        if not (batch.changes or (moved and due)):
+        if not (batch.changes or batch.goes_on or (moved and due)):
             following.position = batch.position  # nothing lies between the two positions
             return False
-        self._upkeep.end_comparisons(batch)
-        broken = self._upkeep.breaking(batch)
-        whole = [each for each in batch.changes if each.table not in broken]
-        batch = self._upkeep.grown(following, replace(batch, changes=whole))
-        self._commit(following, batch)
-        following.position = batch.position
-        following.committed_position, following.committed_at = batch.position, begun
+        broken, batch = self._upkeep.follow_layouts(following, batch)
+        parts = Parts(following, batch, self._upkeep, lambda: self._is_to_end(stop))
+        try:
+            self._commit(following, parts)
+        except UndoneError as undone:
+            log.info("transaction_undone", source=following.name, why=undone.why)
+            if undone.met is not None:
+                following.disconnect()
+                broken, _ = self._upkeep.follow_layouts(following, undone.met)
+                self._upkeep.part_with(following, broken)
+            return False
+        finally:
+            following.taking = ""
+        following.position = parts.last.position
+        following.committed_position, following.committed_at = parts.last.position, begun
         self._upkeep.part_with(following, broken)
         least, most = VERSION_SECONDS
         self._next_version_at = begun + min(max(least, 1.5 * (time.monotonic() - begun)), most)
         return True
 
-    def _commit(self, following: Following, batch: SourceBatch) -> None:
-        """Make one version of a batch. A model that fails on it is held, and the rest goes on."""
+    def _is_to_end(self, stop: threading.Event) -> bool:
+        return stop.is_set() or self._failure is not None
+
+    def _commit(self, following: Following, parts: Parts) -> None:
+        """Make one version of a batch, or of all parts of a transaction.
+
+        A model that fails on it is held, and the rest goes on.
+        """
         while True:
             try:
-                self._take_in(following, batch)
+                self._take_in(following, parts)
             except ModelFailedError as failure:
                 self._models.hold(failure)
+                if parts.are_many:  # the source has to give them again
+                    following.disconnect()
+                    raise UndoneError(f"{failure.model} failed") from failure
             else:
                 return
 
-    def _take_in(self, following: Following, batch: SourceBatch) -> None:
+    def _take_in(self, following: Following, parts: Parts) -> None:
         version = self._versions.next
         logical_time_us = self._versions.now_us()
-        rows = [change for change in batch.changes if isinstance(change, TableChanges)]
-        changes = sum(len(change.operations) for change in rows)
-        self._changes = changes
-        self._logged_bytes += sum(change.rows.nbytes for change in rows)
-        deltas: dict[str, pa.Table] = {}
-        end = self._versions.end(version, logical_time_us, _commit_times(batch))
-        announce = partial(self._hub.publish, end, deltas)
+        taken = _Taken()
+
+        def announce() -> None:
+            times = np.concatenate(taken.committed_at_us)
+            end = self._versions.end(version, logical_time_us, times)
+            self._hub.publish(end, taken.deltas, anew=frozenset(taken.anew))
+
         reach("engine.batch_read")
         with self._store.transaction(announce) as connection:
-            for name, copying in self._tables.copying.items():
-                mine = [change for change in rows if change.table == name]
-                if mine:
-                    reached = copying.is_reached(following.committed_position)
-                    self._copied.apply(
-                        copying.table.schema, mine, batch.transactions, version, reached=reached
+            for batch in parts:
+                self._apply(following, batch, version, logical_time_us, taken)
+                if batch.goes_on:
+                    following.taking = (
+                        f"{following.name}: a transaction of more than {taken.changes:,} changes "
+                        f"is being taken in"
                     )
-            deltas |= self._ingest.apply(self._followed(batch), version)
-            reach("engine.batch_ingested")
-            deltas |= self._models.refresher.apply(deltas, logical_time_us)
-            reach("engine.models_refreshed")
+                    self._versions.announce_times()
+            following.taking = ""
+            self._changes = taken.changes
             progress = ledger.SourceProgress(
-                batch.position, following.complete_through_us, len(batch.transactions), changes
+                parts.last.position,
+                following.complete_through_us,
+                taken.transactions,
+                taken.changes,
             )
             ledger.append(connection, version, logical_time_us, {following.name: progress})
+
+    def _apply(
+        self,
+        following: Following,
+        batch: SourceBatch,
+        version: int,
+        logical_time_us: int,
+        taken: _Taken,
+    ) -> None:
+        """Take a batch in, inside the transaction of its version."""
+        rows = [change for change in batch.changes if isinstance(change, TableChanges)]
+        self._logged_bytes += sum(change.rows.nbytes for change in rows)
+        for name, copying in self._tables.copying.items():
+            mine = [change for change in rows if change.table == name]
+            if mine:
+                reached = copying.is_reached(following.committed_position)
+                self._copied.apply(
+                    copying.table.schema, mine, batch.transactions, version, reached=reached
+                )
+        deltas = self._ingest.apply(self._followed(batch), version)
+        reach("engine.batch_ingested")
+        deltas |= self._models.refresher.apply(deltas, logical_time_us)
+        reach("engine.models_refreshed")
+        taken.add(batch, deltas, sum(len(change.operations) for change in rows))
 
     def _followed(self, batch: SourceBatch) -> SourceBatch:
         """A batch without the changes of tables that are being read, and fit for the others."""
@@ -392,6 +435,28 @@ class Engine:
             with self._store.transaction() as connection:
                 durable = self._durable.version if self._has_lake else None
                 ledger.trim(connection, self._versions.now_us(), durable)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What has been taken in of one version."""
+
+    deltas: dict[str, pa.Table] = field(default_factory=dict)
+    anew: set[str] = field(default_factory=set)
+    committed_at_us: list[Int64s] = field(default_factory=list)
+    transactions: int = 0
+    changes: int = 0
+
+    def add(self, batch: SourceBatch, deltas: Mapping[str, pa.Table], changes: int) -> None:
+        """Deltas of parts are not kept: whoever follows the tables gets all their rows again."""
+        if batch.goes_on or self.changes:
+            self.anew |= deltas.keys()
+        else:
+            self.deltas |= deltas
+        self.changes += changes
+        if not batch.goes_on:
+            self.transactions += len(batch.transactions)
+            self.committed_at_us.append(_commit_times(batch))
 
 
 def _commit_times(batch: SourceBatch) -> Int64s:

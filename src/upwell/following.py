@@ -11,11 +11,27 @@ from dataclasses import dataclass, field
 import structlog
 
 from upwell.copying import Budget, Copier
-from upwell.core.errors import EnvironmentFault, GapError, Unavailable, UpwellError, UsageError
+from upwell.core.errors import (
+    LOG_PARTED,
+    EnvironmentFault,
+    GapError,
+    IntegrityError,
+    Unavailable,
+    UpwellError,
+    UsageError,
+)
 from upwell.core.faults import reach
 from upwell.core.policy import OnFullLog, OnLostLog
 from upwell.core.position import BEGINNING, Position
-from upwell.core.protocols import Burden, Source, SourceBatch, SourceTable, Stream
+from upwell.core.protocols import (
+    Burden,
+    Failover,
+    Source,
+    SourceBatch,
+    SourceTable,
+    Stream,
+    Succession,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +57,11 @@ class LogPolicy:
 @dataclass(slots=True)
 class Following:
     """See the module; changed by the engine's thread only. ``position`` is as far as it was read,
-    ``committed_position`` as far as the store has it; times are on our clock.
+    ``committed_position`` as far as the store has it; times are on our clock. Positions of versions
+    before ``begun_version`` are of a log that is no longer followed.
+
+    ``on_succession`` writes down that the source is another server from now on, ``on_parted`` that
+    it is not to be gone on with: both before anything else happens.
     """
 
     source: Source
@@ -50,8 +70,12 @@ class Following:
     budget: Budget = field(default_factory=Budget)
     log_policy: LogPolicy = field(default_factory=LogPolicy)
     reconcile_seconds: float = 0.0  # how often each table is compared with the source; 0: never
+    begun_version: int = 0
+    on_succession: Callable[[Succession], None] = lambda _succession: None
+    on_parted: Callable[[UpwellError], None] = lambda _why: None
     stream: Stream | None = None
     trouble: str = ""
+    taking: str = ""  # what is taken in and takes its time
     retry_at: float = 0.0
     retry_seconds: float = RETRY_SECONDS[0]
     committed_position: Position = field(init=False)
@@ -76,13 +100,25 @@ class Following:
     @property
     def troubles(self) -> list[str]:
         """What does not go on."""
-        every = (self.trouble, self.refused, self.copier.trouble, self._fullness)
+        every = (
+            self.trouble,
+            self.taking,
+            self.refused,
+            self.copier.trouble,
+            self._fullness,
+            self._waiting,
+        )
         return [each for each in every if each]
 
     @property
     def burden(self) -> Burden | None:
         """What following costs the source; None if it is not followed."""
         return self.stream.burden if self.stream is not None else None
+
+    @property
+    def failover(self) -> Failover | None:
+        """What would become of following if a standby took over; None if nothing is known."""
+        return self.stream.failover if self.stream is not None else None
 
     @property
     def is_log_full(self) -> bool:
@@ -106,6 +142,17 @@ class Following:
         )
         return f"{self.name} keeps {kept:,} MB of its log for Upwell, more than the {cap:,} allowed"
 
+    @property
+    def _waiting(self) -> str:
+        failover = self.failover
+        if failover is None or not failover.missing:
+            return ""
+        names = ", ".join(failover.missing)
+        return (
+            f"{self.name} gives nothing that its standbys do not have, and these are away: {names} "
+            "(synchronized_standby_slots)"
+        )
+
     def give_up_log(self) -> None:
         """Let the source discard what it keeps for us: the log is lost then."""
         said = self._fullness
@@ -128,7 +175,7 @@ class Following:
     ) -> SourceBatch | None:
         """What has come; opens the stream of what is ``followed`` first where it is not open. A
         source that is away is tried again, with pauses. Raises ``GapError`` where its log has been
-        lost.
+        lost, ``IntegrityError`` where it never had what was read.
         """
         try:
             if self.stream is None:
@@ -142,18 +189,31 @@ class Following:
                     self.is_published = True
                 self.stream = self.source.stream(self.committed_position, tables)
                 self.acknowledged = BEGINNING
+                if self.stream.succession is not None:
+                    self._succeed(self.stream.succession)
             batch = self.stream.poll(timeout_seconds)
         except (Unavailable, EnvironmentFault, UsageError) as error:
             self.lose(error)  # somebody may mend it; what is served stays meanwhile
             return None
+        except IntegrityError as error:
+            if error.code == LOG_PARTED:
+                self.on_parted(error)
+            raise
         if batch is not None:
             self.trouble = ""
             self.retry_seconds = RETRY_SECONDS[0]
         return batch
 
+    def _succeed(self, succession: Succession) -> None:
+        """Another server has taken over: what was just read of the other one counts no more."""
+        self.copier.begin_again()
+        self.on_succession(succession)
+        if succession.what:
+            log.warning("source_succeeded", source=self.name, what=succession.what)
+
     def acknowledge(self, position: Position) -> None:
         """Let the source forget what is before ``position``."""
-        if self.stream is not None and position > self.acknowledged:
+        if self.stream is not None and self.acknowledged < position <= self.committed_position:
             self.acknowledged = position
             with contextlib.suppress(Unavailable):  # the next poll meets the loss, and handles it
                 self.stream.acknowledge(position)
@@ -166,11 +226,13 @@ class Following:
         if stream is not None:
             stream.close()
 
-    def begin_at(self, position: Position, at_us: int) -> None:
-        """The source's log was lost, and begins anew."""
+    def begin_at(self, position: Position, at_us: int, version: int) -> None:
+        """The source's log was lost, and begins anew with ``version``."""
         self.disconnect()
+        self.begun_version = version
         self.position = self.committed_position = position
         self.complete_through_us = at_us
+        self.copier.begin_again()
         self.lost, self.trouble, self.is_published = None, "", True
 
     def new_tables(self) -> list[SourceTable]:
@@ -196,6 +258,13 @@ class Following:
         """Let go of the source."""
         self.copier.close()
         self.disconnect()
+
+    def stop(self, error: UpwellError) -> None:
+        """The source cannot be gone on with, until somebody has it begun anew."""
+        self.disconnect()
+        self.lost = error
+        self.trouble = str(error)
+        log.error("source_stopped", source=self.name, what=error.what)
 
     def lose(self, error: UpwellError) -> None:
         """The source is away, or refuses: it is tried again after a pause."""

@@ -62,7 +62,8 @@ class Gathering:
         self._source = source
         self._copier = copier
         self._report = report
-        self._asked: dict[str, tuple[str, str]] = {}  # table → which reading of it, in what state
+        # table → which reading of it, in what state, asked of the copier since when
+        self._asked: dict[str, tuple[str, str, int]] = {}
         self._moved: list[SourceTable] = []
         self._rows: dict[str, list[RowsRead]] = {}  # read by keys, until the stream is there
         self._rows_asked: set[str] = set()
@@ -142,7 +143,7 @@ class Gathering:
         for name in self._asked.keys() - self._tables.copying.keys():
             self._forget(name)
         for name, copying in self._tables.copying.items():
-            reading = (copying.identity, copying.table.state)
+            reading = (copying.identity, copying.table.state, self._copier.times_begun)
             if not self._is_mine(copying) or self._asked.get(name) == reading:
                 continue
             self._forget(name)

@@ -81,9 +81,9 @@ class Logs:
         return self._read(
             table,
             f"SELECT {names}, _committed_at AS _valid_from, lead(_committed_at) OVER "
-            f"(PARTITION BY {key} ORDER BY _position, _weight) AS _valid_to FROM ("
-            f"SELECT {names}, _position, max(_committed_at) AS _committed_at, "
-            f"sum(_weight)::BIGINT AS _weight FROM {_LOG} GROUP BY {names}, _position "
+            f"(PARTITION BY {key} ORDER BY _version, _position, _weight) AS _valid_to FROM ("
+            f"SELECT {names}, _version, _position, max(_committed_at) AS _committed_at, "
+            f"sum(_weight)::BIGINT AS _weight FROM {_LOG} GROUP BY {names}, _version, _position "
             f"HAVING sum(_weight) <> 0) QUALIFY _weight > 0 ORDER BY {key}, _valid_from",
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import structlog
 
@@ -140,7 +141,17 @@ def begin_following(
         setting.budget,
         setting.log_policy,
         setting.reconcile_seconds,
+        ledger.begun_version(store.writer, source.name),
+        partial(tables.succeed, source.name),
+        partial(tables.note_parted, source.name),
     )
+    parted = ledger.parted(store.writer, source.name)
+    if parted is not None:
+        following.stop(
+            IntegrityError(
+                parted["code"], parted["what"], where=parted["where"], next_step=parted["next"]
+            )
+        )
     gone = tables.names(source.name) - setting.tables
     if gone:
         tables.forget(gone)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import structlog
 
+from upwell.core.errors import UpwellError
 from upwell.core.policy import OnChange
 from upwell.core.position import Position
 from upwell.core.protocols import (
@@ -20,6 +21,7 @@ from upwell.core.protocols import (
     KeyRange,
     LayoutChange,
     SourceTable,
+    Succession,
     TableChanges,
     Truncation,
 )
@@ -234,6 +236,25 @@ class TableStates:
             tables.freeze(connection, name, why)
         self.read_again()
         log.error("table_frozen", table=name, why=why)
+
+    def succeed(self, source: str, succession: Succession) -> None:
+        """Go on with a source as what it is now. What is gathered of a table, and may never have
+        been there, is gathered anew.
+        """
+        with self._store.transaction() as connection:
+            ledger.write_identity(connection, source, succession.identity)
+        for name, copying in [*self.copying.items()]:
+            if name.partition(".")[0] != source or copying.reach <= succession.shared_through:
+                continue
+            if self.is_compared(name):
+                self.compare(copying.table)
+            else:
+                self.read_anew(copying.table, "another server took over meanwhile")
+
+    def note_parted(self, source: str, why: UpwellError) -> None:
+        """Write down why a source is not to be gone on with, until it is begun anew."""
+        with self._store.transaction() as connection:
+            ledger.note_parted(connection, source, why.as_dict())
 
     def stop(self, names: Iterable[str], why: str) -> None:
         """Let tables stand still, and what was being read of them be begun anew."""

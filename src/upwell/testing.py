@@ -439,6 +439,16 @@ class MemoryStream:
         """What the source was told to keep."""
         return self._source.burden
 
+    @property
+    def failover(self) -> None:
+        """There is no other server."""
+        return
+
+    @property
+    def succession(self) -> None:
+        """There never is."""
+        return
+
     def acknowledge(self, position: Position) -> None:
         self._source.acknowledged.append(position)
 

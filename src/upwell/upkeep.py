@@ -83,7 +83,26 @@ class Upkeep:
         """Tables that ``resync`` was asked for, and that are not begun yet."""
         return frozenset(self._to_resync)
 
-    def grown(self, following: Following, batch: SourceBatch) -> SourceBatch:
+    def follow_layouts(
+        self, following: Following, batch: SourceBatch
+    ) -> tuple[dict[str, Breaking], SourceBatch]:
+        """Let what is stored follow the layouts in a batch; the tables whose rows do not stand
+        behind it (``part_with``), and the batch without these, over the layouts as they are now.
+        """
+        self._end_comparisons(batch)
+        broken = self._breaking(batch)
+        whole = [each for each in batch.changes if each.table not in broken]
+        return broken, self._grown(following, replace(batch, changes=whole))
+
+    def asks_for_layouts(self, batch: SourceBatch) -> bool:
+        """Whether something has to be followed before the rows of a batch can be taken in."""
+        return any(
+            isinstance(each, LayoutChange)
+            or (isinstance(each, Truncation) and each.table in self._tables.copying)
+            for each in batch.changes
+        )
+
+    def _grown(self, following: Following, batch: SourceBatch) -> SourceBatch:
         """A batch over stored layouts that have followed it; its layout changes are done."""
         kept: list[TableChanges | Truncation | LayoutChange] = []
         grown = False
@@ -209,10 +228,11 @@ class Upkeep:
         tables = [looked.tables[name] for name in sorted(names & looked.tables.keys())]
         beginning = source.begin(tables)
         self._tables.stop(names, why.what)
-        following.begin_at(beginning.position, beginning.at_us)
+        version = self._versions.next
+        following.begin_at(beginning.position, beginning.at_us, version)
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
-            ledger.write_identity(connection, source.name, beginning.identity)
+            ledger.begin_anew(connection, source.name, beginning.identity, version)
 
         self._versions.make(work)
         self._to_resync = self._to_resync | names
@@ -262,13 +282,13 @@ class Upkeep:
                     copying.table, "its changes were not in the source's log for a time"
                 )
 
-    def end_comparisons(self, batch: SourceBatch) -> None:
+    def _end_comparisons(self, batch: SourceBatch) -> None:
         """What is compared while it is followed, and changes as a whole, is only followed."""
         for change in batch.changes:
             if not isinstance(change, TableChanges) and self._tables.is_compared(change.table):
                 self._tables.end_comparison(change.table)
 
-    def breaking(self, batch: SourceBatch) -> dict[str, Breaking]:
+    def _breaking(self, batch: SourceBatch) -> dict[str, Breaking]:
         """Tables of whose changes nothing can be taken in, since their rows will be read anew."""
         return {
             change.table: change

@@ -107,7 +107,9 @@ def _bare_source(project: Project, name: str, identity: str | None) -> Source:
                 setting.url,
                 setting.tables,
                 slot=slot_name(project.settings.name, name),
-                expected_system_id=identity,
+                known=identity,
+                is_offered=setting.failover_slot,
+                standby=setting.standby,
                 # Who opens a source to follow it holds the project's lake, and nobody else does.
                 is_sole_follower=project.settings.lake is not None,
                 renewed_url=partial(_url_by_now, project, name),

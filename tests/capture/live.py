@@ -96,9 +96,7 @@ class _CountedCopy:
 
 
 def opened_postgres(live: Live, identity: str | None) -> Source:
-    return PostgresSource(
-        "shop", live.url, live.tables, slot=live.slot, expected_system_id=identity
-    )
+    return PostgresSource("shop", live.url, live.tables, slot=live.slot, known=identity)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from tests.capture.test_copying import NOTES
 from tests.sources.postgres.conftest import Database
 from upwell import following
 from upwell.copying import Budget
+from upwell.sources.postgres import completeness
 
 MODELS = {
     "by_note": "select note, count(*) as notes, sum(n) as total from shop.notes group by note",
@@ -23,7 +24,8 @@ MODELS = {
 
 
 @pytest.fixture
-def live(tmp_path: Path, database_18: Database) -> Iterator[Live]:
+def live(tmp_path: Path, database_18: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    monkeypatch.setattr(completeness, "BURDEN_SECONDS", 0.2)
     database_18.run(NOTES.format(rows=1_000))
     database_18.run("create table others (id int primary key, n int)")
     made = Live(
@@ -192,9 +194,32 @@ def test_a_table_is_dropped_and_made_anew(live: Live) -> None:
         connection.execute("drop table notes")
         connection.execute("create table notes (id int primary key, n int, note text)")
         connection.execute("insert into notes values (1, 2, 'new')")
-    live.following.let_go_of_tables()  # as after any loss of the connection
-    live.wait_until_settled()
     live.wait(lambda: live.followed("by_note") == [("new", 1, 2)], "the new rows")
+    live.wait_until_settled()
+    live.wait_until_equal()
+
+
+def test_a_table_that_is_dropped_is_told_though_nobody_writes(live: Live) -> None:
+    before = live.followed("by_note")
+    with psycopg.connect(live.url, autocommit=True) as connection:
+        connection.execute("drop table notes")
+        live.wait(lambda: "notes" in live.hub.trouble, "the reason")
+        connection.execute("insert into others values (-1, 1)")
+        live.wait(lambda: live.followed("others_count") == [(1,)], "the other model")
+    assert "shop.notes" in live.states.still
+    assert live.followed("by_note") == before
+
+
+def test_a_table_that_somebody_takes_out_of_the_publication_is_put_back_and_read(
+    live: Live,
+) -> None:
+    with psycopg.connect(live.url, autocommit=True) as connection:
+        connection.execute(f"alter publication {live.slot} drop table notes".encode())
+        connection.execute("update notes set n = -1 where id = 17")
+        live.wait_until_equal()
+    live.wait_until_settled()
+    live.wait(lambda: not live.hub.trouble, "no trouble")
+    assert live.is_log_whole("shop.notes")
 
 
 def test_a_table_that_lost_its_key_stands_still_and_comes_back(

@@ -9,8 +9,11 @@ import psycopg
 import pytest
 
 from tests.capture.live import Live
+from tests.capture.test_copying import NOTES
 from tests.sources.postgres.conftest import Database
 from upwell import following
+from upwell.copying import Budget
+from upwell.demo.server import Server
 from upwell.following import LogPolicy
 from upwell.sources.postgres import completeness
 
@@ -104,3 +107,56 @@ def test_a_log_that_was_lost_is_begun_anew_where_that_was_decided(live: Live) ->
         live.wait(lambda: live.rows("SELECT n FROM shop.notes") == [(1,)], "the missed row")
         live.wait_until_settled()
         live.wait(lambda: not live.hub.trouble, "no trouble")
+
+
+CAP_MB = 32
+CAPPED = {
+    "max_slot_wal_keep_size": f"{CAP_MB}MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": f"{CAP_MB}MB",
+    "wal_keep_size": "0",
+}
+
+
+def test_while_we_are_down_the_source_keeps_no_more_than_its_cap_and_nothing_is_missing(
+    tmp_path: Path, open_folder: Path
+) -> None:
+    """The source writes twice the cap meanwhile; only what differs is read when we are back."""
+    with Server(open_folder / "capped", settings=CAPPED) as server:
+        live = Live(
+            tmp_path,
+            server.url,
+            "upwell_capped",
+            ["notes", "idle"],
+            budget=Budget(most_part_bytes=1 << 20),
+            log_policy=LogPolicy(lost="resync"),
+        )
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(NOTES.format(rows=5_000).encode())
+            connection.execute("create table idle as select i as id from generate_series(1, 9) i")
+            connection.execute("alter table idle add primary key (id)")
+            connection.execute("create table foreign_notes (id int, note text)")
+            with live.running():
+                live.wait_until_settled()
+            most = 0
+            for _ in range(8):
+                write_elsewhere(live, CAP_MB // 4)
+                connection.execute("checkpoint")
+                row = connection.execute("select sum(size) from pg_ls_waldir()").fetchone()
+                most = max(most, int(row[0]) if row else 0)
+            connection.execute("update notes set n = -n where id between 100 and 120")
+            connection.execute("delete from notes where id = 4321")
+            kept = "select wal_status from pg_replication_slots where slot_name = 'upwell_capped'"
+            assert connection.execute(kept.encode()).fetchone() == ("lost",)
+        # What is kept, one segment that is being written, and one being made.
+        assert most <= (2 * CAP_MB + 2 * 16) << 20
+        with live.running():
+            live.wait(lambda: "snapshot_started" in dict(live.events), "read")
+            live.wait_until_settled()
+            live.wait_until_equal()
+            live.wait(lambda: not live.hub.trouble, "no trouble")
+            assert live.is_log_whole("shop.notes")
+            reading = live.engine.upkeep.readings["shop.notes"]
+            assert reading.differing == 2 * 21 + 1
+            assert 0 < reading.parts_read <= 2 < reading.parts
+            assert live.engine.upkeep.readings["shop.idle"].parts_read == 0

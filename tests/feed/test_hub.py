@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,29 @@ def test_a_follower_back_from_before_its_table_was_kept_starts_over(shop: Shop) 
         snapshot = next_news(messages)
         assert isinstance(snapshot, TableSnapshot)
         assert snapshot.rows.column("id").to_pylist() == [1, 2]
+
+
+def test_a_table_that_is_not_there_yet_keeps_no_other_back(shop: Shop) -> None:
+    def schema_of(name: str) -> TableSchema:
+        if name == "b" and shop.hub.version < 2:
+            raise Unavailable("not_there_yet", "b is not there yet", where=name)
+        return SCHEMAS[name]
+
+    shop.hub.schema_of = schema_of
+    shop.insert("a", 1)
+    with shop.follow(("a", "b"), None) as messages:
+        first, end = next(messages), next(messages)
+        assert isinstance(first, TableSnapshot)
+        assert (first.schema.name, type(end)) == ("a", VersionEnd)
+        built = VersionEnd(2, 0, (), NOTHING)
+        announce = partial(shop.hub.publish, built, {}, anew=frozenset(["b"]))
+        with shop.store.transaction(announce) as connection:
+            connection.execute("INSERT INTO b VALUES (7)")
+        for values in ([1], [7]):
+            snapshot = next_news(messages)
+            assert isinstance(snapshot, TableSnapshot)
+            assert snapshot.rows.column("id").to_pylist() == values
+        assert next_news(messages).version == built.version
 
 
 def test_trouble_is_told_at_once(shop: Shop) -> None:

@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from upwell.project.read import read_settings
 from upwell.project.references import (
     UnresolvedError,
     is_open_to_all,
     resolve,
     without_references,
 )
+from upwell.project.settings import PostgresSource
 
 ENVIRONMENT = {"A": "one", "EMPTY": "", "NESTED": "${A}"}
 
@@ -136,3 +138,16 @@ def test_a_file_that_everybody_may_read_is_noticed(
     file.touch()
     file.chmod(mode)
     assert is_open_to_all(file) is is_open
+
+
+def test_the_url_of_a_standby_is_a_reference_and_its_password_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "upwell.yaml").write_text(
+        "name: shop\nsources:\n  shop:\n    type: postgres\n    url: ${URL}\n"
+        "    standby: ${STANDBY_URL}\n    tables: [orders]\n"
+    )
+    url = "postgresql://u:hunter2@standby/shop"
+    settings = read_settings(tmp_path, environment={"URL": url, "STANDBY_URL": url})
+    source = settings.sources["shop"]
+    assert isinstance(source, PostgresSource)
+    assert source.standby == url
+    assert "hunter2" not in repr(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import duckdb
@@ -14,6 +15,9 @@ from upwell.core.sql import connect
 from upwell.store import freshness, ledger
 from upwell.store.ledger import SourceProgress
 
+#: The layout of Upwell's own tables, by the format of the stores that have it.
+LAYOUTS = {4: "57e6ffd2c65b83b6"}
+
 HOUR_US = 3_600_000_000
 NOW_US = 1_780_000_000_000_000
 
@@ -24,6 +28,19 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     ledger.prepare(made)
     yield made
     made.close()
+
+
+def test_the_layout_of_upwells_own_tables_is_the_one_of_its_format(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """Whoever changes one raises ``FORMAT``: a store of before would fail in mid-air. A table that
+    is only added changes no store of before.
+    """
+    columns = connection.execute(
+        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE schema_name IN ('upwell', '_upwell') ORDER BY ALL"
+    ).fetchall()
+    assert hashlib.sha256(repr(columns).encode()).hexdigest()[:16] == LAYOUTS[ledger.FORMAT]
 
 
 def versions(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:

@@ -24,6 +24,13 @@ _SCRUB = "store/lake/test_scrub.py::test_"
 _BAD_INPUT = "acceptance/test_bad_input.py::test_"
 _DISK = "acceptance/test_lake_faults.py::test_"
 _HOT = "store/test_hot.py::test_"
+_COPY = "capture/test_copying.py::test_"
+_LOG = "capture/test_log.py::test_"
+_LAYOUTS = "capture/test_layouts.py::test_"
+_LARGE = "capture/test_large_transactions.py::test_"
+_LINES = "sources/postgres/test_bad_lines.py::test_"
+_VALUES = "sources/postgres/test_hostile_values.py::test_"
+_FAILOVER = "capture/test_failover.py::test_"
 _DRILL = "torture/test_drill.py::test_a_full_drill_loses_and_doubles_nothing"
 
 
@@ -138,9 +145,26 @@ ROWS = (
         ),
     ),
     Row(
+        13,
+        "kill -9 while tables are read for the first time",
+        (
+            *_at("copy.begun", "copy.planned", "copy.part_stored"),
+            f"{_COPY}a_reading_that_was_stopped_goes_on_where_it_was",
+        ),
+    ),
+    Row(
+        14,
+        "kill -9 between the reading and the first version of it",
+        _at("start.source_begun", "copy.prepared", "copy.settled"),
+    ),
+    Row(
         15,
         "kill -9 in a transaction of a million rows",
-        (f"{_ENGINE}of_a_transaction_of_a_million_rows_all_are_visible_or_none",),
+        (
+            f"{_ENGINE}of_a_transaction_of_a_million_rows_all_are_visible_or_none",
+            f"{_LARGE}all_of_it_is_seen_or_nothing",
+            f"{_LARGE}an_engine_that_ends_in_the_middle_takes_it_in_when_it_is_back",
+        ),
     ),
     Row(
         18,
@@ -236,6 +260,163 @@ ROWS = (
             f"{_OBJECTS}a_file_that_is_not_what_its_name_says_is_named_and_never_given",
             "store/lake/test_compaction.py::test_a_damaged_file_is_never_merged",
             "test_rebuild.py::test_a_damaged_file_is_named_and_no_store_is_left_that_looks_whole",
+        ),
+    ),
+    Row(
+        34,
+        "the source is restarted at once (immediate)",
+        (f"{_FAILOVER}a_source_that_is_restarted_at_once_under_load_loses_and_doubles_nothing",),
+    ),
+    Row(
+        35,
+        "a standby takes over that has the slot",
+        (
+            f"{_FAILOVER}a_promoted_standby_that_has_the_slot_is_gone_on_with",
+            f"{_FAILOVER}what_is_known_of_the_standby_is_told_and_nothing_else",
+            f"{_FAILOVER}what_was_read_of_a_table_and_never_was_there_is_read_again",
+        ),
+    ),
+    Row(
+        36,
+        "a standby takes over that has no slot",
+        (f"{_FAILOVER}a_promoted_standby_without_the_slot_stops_the_source_until_resync",),
+    ),
+    Row(
+        37,
+        "a standby takes over that is behind what was read",
+        (
+            f"{_FAILOVER}a_promoted_standby_that_is_behind_stops_the_source_and_the_range_is_named",
+            "test_engine.py::test_in_a_log_that_begins_anew_nothing_of_another_is_acknowledged",
+        ),
+        "the range is one of positions in the log; the change logs name its rows",
+    ),
+    Row(
+        38,
+        "the slot is given up by the server (max_slot_wal_keep_size)",
+        (
+            f"{_FAILOVER}a_slot_that_the_server_gave_up_stops_the_source_until_resync",
+            f"{_LOG}while_we_are_down_the_source_keeps_no_more_than_its_cap_and_nothing_is_missing",
+        ),
+    ),
+    Row(
+        39,
+        "the slot is dropped by somebody",
+        ("capture/test_resync.py::test_after_the_log_was_lost_only_what_differs_is_read",),
+    ),
+    Row(
+        40,
+        "the slot is held by another consumer",
+        (f"{_FAILOVER}a_slot_that_another_follows_is_waited_for_and_says_who_it_is",),
+    ),
+    Row(
+        41,
+        "the source is restored from a backup",
+        (f"{_FAILOVER}a_restored_backup_stops_the_source_and_is_never_taken_for_the_same",),
+        "files put back as they were (the same timeline) that have been written past our position "
+        "before Upwell connects again cannot be told from a server that was never away",
+    ),
+    Row(
+        42,
+        "another database answers at the source's address",
+        (
+            (
+                "sources/postgres/test_refusals.py::"
+                "test_another_database_under_the_same_address_is_refused"
+            ),
+        ),
+    ),
+    Row(
+        43,
+        "the source is idle while others write to its server",
+        (f"{_LOG}an_idle_source_beside_a_busy_neighbour_keeps_little",),
+        "64 MB written instead of a day's",
+    ),
+    Row(
+        44,
+        "we are down while the source writes",
+        (
+            f"{_LOG}while_we_are_down_the_source_keeps_no_more_than_its_cap_and_nothing_is_missing",
+            f"{_LOG}a_log_that_is_too_long_is_given_up_and_what_differs_is_read",
+        ),
+        "twice the cap is written; the cap is the server's own while nobody is there to watch",
+    ),
+    Row(
+        45,
+        "the line to the source is dead at the other end",
+        (
+            f"{_LINES}a_line_that_is_dead_and_looks_alive_is_given_up_and_all_goes_on",
+            f"{_LINES}a_message_that_trickles_in_is_not_waited_for",
+        ),
+    ),
+    Row(
+        46,
+        "the line to the source breaks again and again",
+        (f"{_LINES}a_line_that_breaks_again_and_again_loses_and_doubles_nothing",),
+    ),
+    Row(
+        47,
+        "the source's certificate is another one",
+        ("sources/postgres/test_tls.py::test_who_is_not_trusted_is_refused_with_the_reason",),
+    ),
+    Row(
+        48,
+        "tables are altered under load",
+        (
+            f"{_LAYOUTS}a_column_is_added",
+            f"{_LAYOUTS}a_column_becomes_another",
+            f"{_LAYOUTS}a_key_becomes_another",
+            f"{_LARGE}a_table_is_altered_within_it",
+            "torture/test_alters.py::test_tables_are_altered_while_the_shop_is_busy",
+        ),
+    ),
+    Row(
+        49,
+        "TRUNCATE, moved keys, another replica identity, values that are not sent",
+        (
+            f"{_COPY}a_table_is_read_while_it_changes",
+            "property/test_copied.py::test_a_copy_beside_its_stream_is_the_source",
+            (
+                "sources/postgres/test_stream.py::"
+                "test_a_truncation_stands_between_the_changes_around_it"
+            ),
+            (
+                "sources/postgres/test_stream.py::"
+                "test_a_table_with_a_wider_replica_identity_is_followed_by_its_key"
+            ),
+        ),
+        "partitioned tables are not captured: they are refused with the reason",
+    ),
+    Row(
+        50,
+        "a table without a key",
+        (
+            f"{_BAD_INPUT}a_table_without_a_key_is_refused_and_the_shop_left_alone",
+            f"{_LAYOUTS}a_table_that_lost_its_key_stands_still_and_comes_back",
+        ),
+        "refused with every replica identity",
+    ),
+    Row(
+        51,
+        "bytes that are no text, NaN, infinite dates, values of 100 MB, 4713 BC",
+        (
+            f"{_VALUES}the_stream_gives_what_the_source_has",
+            f"{_VALUES}the_copy_gives_what_the_source_has",
+            f"{_VALUES}times_beyond_what_is_stored_are_refused",
+            (
+                "sources/postgres/test_large_values.py::"
+                "test_a_value_of_100_mb_takes_a_few_times_its_size"
+            ),
+        ),
+    ),
+    Row(
+        52,
+        "numbers of more than 38 digits",
+        (
+            f"{_VALUES}what_a_decimal_cannot_hold_is_refused_by_name_and_never_lost",
+            (
+                "sources/postgres/test_numerics.py::"
+                "test_a_numeric_of_very_many_digits_is_written_out_or_in_short"
+            ),
         ),
     ),
     Row(

@@ -115,7 +115,13 @@ def _of_url(url: str, tables: Sequence[str] | None) -> Checkup:
 def _of_source(source: Source, tables: Sequence[str], slot: str) -> Checkup:
     match source:
         case PostgresSource():
-            return postgres.check_up(source.url, tables, slot=slot)
+            return postgres.check_up(
+                source.url,
+                tables,
+                slot=slot,
+                standby=source.standby,
+                is_offered=source.failover_slot,
+            )
         case MysqlSource():
             return mysql.check_up(source.url, tables)
 

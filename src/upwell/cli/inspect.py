@@ -85,11 +85,18 @@ def _show_status(data: Mapping[str, Any]) -> None:
     console.print(f"{state}, version {data['version']:,}")
     if data["trouble"]:
         console.print(f"{_BAD} {data['trouble']}", highlight=False)
-    sources = Table("source", "age", "position", "log kept", "trouble", box=None, pad_edge=False)
+    sources = Table(
+        "source", "age", "position", "log kept", "failover", "trouble", box=None, pad_edge=False
+    )
     for source in data["sources"]:
         kept = f"{source['burden']['retained_bytes'] / 1e6:,.0f} MB" if source["burden"] else ""
         sources.add_row(
-            source["name"], _age(source["age_ms"]), source["position"], kept, source["trouble"]
+            source["name"],
+            _age(source["age_ms"]),
+            source["position"],
+            kept,
+            _failover(source["failover"]),
+            source["trouble"],
         )
     for reading in data["reading"]:
         console.print(
@@ -141,6 +148,17 @@ def _ago(at_us: int) -> str:
     if minutes < 120:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
+
+
+def _failover(known: Mapping[str, Any] | None) -> str:
+    """What is known of whether a standby could take over; no more than that."""
+    if known is None:
+        return ""
+    if not known["is_offered"]:
+        return "no failover slot"
+    if known["is_synced"] is None:
+        return f"not known: {known['why'] or 'no standby is asked'}"
+    return "slot synchronised" if known["is_synced"] else known["why"]
 
 
 def _age(age_ms: int | None) -> str:

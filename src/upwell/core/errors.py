@@ -86,3 +86,7 @@ class LayoutChangedError(UpwellError):
 
 class IntegrityError(UpwellError):
     """Stored state contradicts itself or what it was derived from."""
+
+
+#: The code of the ``IntegrityError`` of a source that does not have what was read of it.
+LOG_PARTED = "log_parted"

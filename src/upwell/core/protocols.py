@@ -120,7 +120,9 @@ class Transactions:
 
 @dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """Whole source transactions, up to and including ``position``.
+    """Whole source transactions, up to and including ``position``; or with ``goes_on`` the next
+    part of one that is larger than is held at once. Whoever takes that in shows nothing of it
+    before its last part, the first batch without, has come; ``position`` is behind it only then.
 
     ``changes`` keeps, for each table, the order of the source; a table appears more than once when
     it was truncated or its layout changed in between. Rows that were changed under a layout the
@@ -137,6 +139,13 @@ class SourceBatch:
     complete_through_us: int
     received_at_us: int
     clock_skew_us: int = 0
+    goes_on: bool = False
+
+
+class BegunAnewError(Exception):
+    """What was given of a transaction in parts is to be undone: the same stream gives it again,
+    from its beginning.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +311,37 @@ class Burden:
     connections: int
 
 
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """A source goes on as another server than the one last known, with everything that was read.
+
+    ``identity`` is who it is now, as in ``Beginning``. What was read as of a position behind
+    ``shared_through`` is nothing that this server ever had. ``what`` says it to people; empty if
+    there is nothing to tell.
+    """
+
+    identity: str
+    shared_through: Position
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """What is known of whether following goes on where a standby takes over.
+
+    ``is_offered``: the source lets standbys keep what we follow it by. ``waits_for`` names the
+    standbys that have everything before we get it, and ``missing`` those of them that are away, for
+    which we wait. ``is_synced``: whether the standby that is asked would let us go on; None: none
+    is, or it does not answer, as ``why`` says.
+    """
+
+    is_offered: bool
+    waits_for: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    is_synced: bool | None = None
+    why: str = ""
+
+
 class Stream(Protocol):
     """Changes after a position, as they come."""
 
@@ -309,9 +349,10 @@ class Stream(Protocol):
         """What has arrived, or None after the timeout.
 
         Returns at once when something is there: everything up to the last whole transaction, within
-        a bounded size. Never splits a transaction. While the source is idle, an empty batch comes
-        at least every second with a newer ``complete_through_us``. Raises ``Unavailable`` when the
-        connection is lost, ``GapError`` when the log no longer reaches back to the position.
+        a bounded size. A transaction larger than that comes in parts, with nothing between them.
+        While the source is idle, an empty batch comes at least every second with a newer
+        ``complete_through_us``. Raises ``Unavailable`` when the connection is lost, ``GapError``
+        when the log no longer reaches back to the position, ``BegunAnewError`` between parts.
         """
         ...
 
@@ -322,6 +363,18 @@ class Stream(Protocol):
     @property
     def burden(self) -> Burden | None:
         """What following costs the source, as last seen; None if it was not yet."""
+        ...
+
+    @property
+    def failover(self) -> Failover | None:
+        """What would become of following if a standby took over, as last seen; None if it was not
+        yet, or the source has nothing of the kind.
+        """
+        ...
+
+    @property
+    def succession(self) -> Succession | None:
+        """Whether opening it found another server than the one last known; None if not."""
         ...
 
     def close(self) -> None: ...
@@ -366,7 +419,8 @@ class Source(Protocol):
         """The changes of ``tables``, in the states last known, after ``position``.
 
         What has become of them since is the first thing it gives. Opening it acknowledges nothing.
-        Raises ``GapError`` when the log no longer reaches back to the position.
+        Raises ``GapError`` when the log no longer reaches back to the position, ``IntegrityError``
+        when the source never had what was read up to there.
         """
         ...
 
@@ -443,7 +497,8 @@ class Feed(Protocol):
 
     def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
         """Messages from just after ``version`` on; None or a version out of reach starts with one
-        ``TableSnapshot`` a table and a ``VersionEnd``. A heartbeat comes at least every second.
+        ``TableSnapshot`` a table and a ``VersionEnd``. A heartbeat comes at least every second. A
+        table that is not there yet is left out until it is.
 
         The iterator ends when the engine ends or the connection breaks (``Unavailable``); the
         follower calls again with the last version it has seen the end of. Raises ``UsageError``

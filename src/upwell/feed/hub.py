@@ -7,6 +7,7 @@ exactly the version the hub announced last (both happen under the store's commit
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from upwell.core.errors import Unavailable
 from upwell.core.protocols import (
     FeedMessage,
     Heartbeat,
@@ -74,8 +76,8 @@ View = Callable[[Callable[[], None]], AbstractContextManager[duckdb.DuckDBPyConn
 class FeedHub:
     """Implements ``Feed`` inside the engine's process; the Flight server carries it outside.
 
-    ``view`` is that of ``HotStore``; ``schema_of`` gives a table's layout and raises UsageError for
-    a table nobody may follow.
+    ``view`` is that of ``HotStore``; ``schema_of`` gives a table's layout; it raises UsageError
+    for a table nobody may follow, and Unavailable for one that is not there yet.
     """
 
     def __init__(
@@ -150,13 +152,13 @@ class FeedHub:
 
     def follow(self, tables: Sequence[str], version: int | None) -> Iterator[FeedMessage]:
         """See ``core.protocols.Feed``."""
-        wanted = {name: self.schema_of(name) for name in tables}
-        since = self._publish(wanted)
+        wanted = self._there(tables)
+        since = self._publish(tables)
         at = version if version is not None and version >= since else None
         while not self._closed:
             news = self._news(at)
-            if news is None or any(each.anew & wanted.keys() for each in news):
-                wanted = {name: self.schema_of(name) for name in tables}
+            if news is None or any(not each.anew.isdisjoint(tables) for each in news):
+                wanted = self._there(tables)
                 for message in self.snapshot(wanted):
                     yield message
                     at = message.version
@@ -182,6 +184,14 @@ class FeedHub:
                 ).to_arrow_table()
                 yield TableSnapshot(end.version, schema, rows)
             yield end
+
+    def _there(self, tables: Iterable[str]) -> dict[str, TableSchema]:
+        """The layouts of those tables that are there already."""
+        found = {}
+        for name in tables:
+            with contextlib.suppress(Unavailable):
+                found[name] = self.schema_of(name)
+        return found
 
     def _news(self, at: int | None) -> list[Published] | None:
         """What came after ``at``, waiting a heartbeat's time for it; None: out of reach."""

@@ -198,6 +198,20 @@ class PostgresSource(Value, frozen=True, kw_only=True, tag="postgres", tag_field
     layout_changes: _Changes = LayoutChanges()
     log: _Log = KeptLog()
     reconcile: _Reconcile = Reconcile()
+    failover_slot: Annotated[
+        bool,
+        Meta(
+            description="Whether the replication slot is a failover slot (PostgreSQL 17), of which "
+            "standbys with `sync_replication_slots` keep a copy."
+        ),
+    ] = True
+    standby: Annotated[
+        Reference,
+        Meta(
+            description="URL of the standby that would take over, as `url`. It is asked whether "
+            "its copy of the slot is usable; without it that is not known, and not claimed."
+        ),
+    ] = ""
     privacy: _Privacy = msgspec.field(default_factory=dict)
 
     @property

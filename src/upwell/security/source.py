@@ -31,6 +31,7 @@ from upwell.core.protocols import (
     CopiedRows,
     Copy,
     CopyPlan,
+    Failover,
     KeyRange,
     LayoutChange,
     Source,
@@ -38,6 +39,7 @@ from upwell.core.protocols import (
     SourceTable,
     SourceTables,
     Stream,
+    Succession,
     TableChanges,
     Transactions,
     Truncation,
@@ -216,6 +218,14 @@ class ScreenedStream:
     @property
     def burden(self) -> Burden | None:
         return self._stream.burden
+
+    @property
+    def failover(self) -> Failover | None:
+        return self._stream.failover
+
+    @property
+    def succession(self) -> Succession | None:
+        return self._stream.succession
 
     def close(self) -> None:
         self._stream.close()

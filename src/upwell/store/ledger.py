@@ -20,7 +20,7 @@ from upwell.core.sql import quote
 from upwell.store import drift
 
 #: Format of everything in the store. A store of another format is built anew.
-FORMAT = 3
+FORMAT = 4
 
 #: Facts: the line of stores that this one belongs to, each made from the lake of the one before;
 #: and through which version the lake has taken the change logs over.
@@ -140,8 +140,37 @@ def read_identity(connection: duckdb.DuckDBPyConnection, source: str) -> str | N
 
 
 def write_identity(connection: duckdb.DuckDBPyConnection, source: str, identity: str) -> None:
-    """Record who the source is, in the transaction that takes its snapshot in."""
+    """Record who the source is, before anything is taken in that only this one has."""
     write_fact(connection, f"source {source}", identity)
+
+
+def begun_version(connection: duckdb.DuckDBPyConnection, source: str) -> int:
+    """The version with which a source was begun anew last; 0 if it never was. Positions of versions
+    before it are of another log, and say nothing in this one.
+    """
+    return int(read_fact(connection, f"source {source} begun") or 0)
+
+
+def begin_anew(
+    connection: duckdb.DuckDBPyConnection, source: str, identity: str, version: int
+) -> None:
+    """Record with ``version``, in its transaction, that a source goes on with another log."""
+    write_identity(connection, source, identity)
+    write_fact(connection, f"source {source} begun", str(version))
+    write_fact(connection, f"source {source} parted", "")
+
+
+def parted(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str] | None:
+    """Why a source is not to be gone on with, as ``UpwellError.as_dict``; None if it is."""
+    recorded = read_fact(connection, f"source {source} parted")
+    return msgspec.json.decode(recorded, type=dict[str, str]) if recorded else None
+
+
+def note_parted(connection: duckdb.DuckDBPyConnection, source: str, why: dict[str, str]) -> None:
+    """Record that a source lacks what was read of it, so that it is not forgotten by a restart:
+    its log may have grown past our position by then.
+    """
+    write_fact(connection, f"source {source} parted", msgspec.json.encode(why).decode())
 
 
 def unfilled(connection: duckdb.DuckDBPyConnection) -> list[str]:

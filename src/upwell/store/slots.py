@@ -42,17 +42,23 @@ class Slots:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._slots: dict[str, _Slot] = {}
-        self._unsure = False
+        self._is_unsure = False  # whether a transaction that registered slots may go on
+        self._looked_in: int | None = None  # the transaction in which it was looked since
 
     def begin(self) -> None:
-        """Forget what a rollback has taken away. To be called once a transaction."""
-        if self._unsure:
-            found = self._connection.execute(
-                "SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal"
-            ).fetchall()
-            there = {name for (name,) in found}
-            self._slots = {role: each for role, each in self._slots.items() if each.name in there}
-            self._unsure = False
+        """Forget what a rollback has taken away. To be called before slots are used."""
+        if not self._is_unsure:
+            return
+        transaction = self._transaction()
+        if transaction == self._looked_in:
+            return
+        found = self._connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal"
+        ).fetchall()
+        there = {name for (name,) in found}
+        self._slots = {role: each for role, each in self._slots.items() if each.name in there}
+        self._is_unsure = self._looked_in is None
+        self._looked_in = transaction if self._is_unsure else None
 
     def put(self, role: str, table: pa.Table) -> str:
         """Lay ``table`` into the slot of ``role``; the name under which SQL reads it."""
@@ -64,8 +70,14 @@ class Slots:
             self._connection.unregister(slot.name)
         slot = self._slots[role] = _Slot(f"_upwell_{next(_numbers)}_{role}", table)
         self._connection.register(slot.name, slot)
-        self._unsure = True
+        self._is_unsure, self._looked_in = True, None
         return slot.name
+
+    def _transaction(self) -> int:
+        """Tells apart the transactions of the connection."""
+        row = self._connection.execute("SELECT txid_current()").fetchone()
+        assert row is not None  # noqa: S101 - of that query
+        return int(row[0])
 
     def empty(self) -> None:
         """Let go of what takes room."""

@@ -351,7 +351,14 @@ def test_an_engine_that_comes_back_with_other_columns_is_followed(
 
 def test_metrics_hold_what_following_costs_the_sources(shop: MemoryFeed) -> None:
     burden = {"retained_bytes": 5_000_000, "limit_bytes": None, "connections": 3}
-    source = {"name": "shop", "age_ms": 250, "burden": burden, "is_followed": True}
+    failover = {"is_offered": True, "missing": ["b"], "is_synced": None}
+    source = {
+        "name": "shop",
+        "age_ms": 250,
+        "burden": burden,
+        "failover": failover,
+        "is_followed": True,
+    }
     gauges = {
         "version": 7,
         "durable_version": None,
@@ -377,6 +384,9 @@ def test_metrics_hold_what_following_costs_the_sources(shop: MemoryFeed) -> None
     assert "# TYPE upwell_table_rows_differed_total counter\n" in text
     assert 'upwell_table_rows_differed_total{table="shop.orders"} 3\n' in text
     assert 'upwell_table_rows_differed_total{table="shop.\\"odd\\""} 0\n' in text
+    assert 'upwell_source_failover_slot{source="shop"} 1\n' in text
+    assert 'upwell_source_standbys_missing{source="shop"} 1\n' in text
+    assert "\nupwell_source_slot_synchronised{" not in text  # nobody knows
 
 
 def test_metrics_are_there_while_the_engine_is_away(shop: MemoryFeed) -> None:

@@ -312,6 +312,18 @@ def test_there_are_no_numbers_before_the_first_version() -> None:
         Boards(project, Replica(project)).compute(View("sales", "30d"), NOW)
 
 
+def test_a_board_waits_for_its_own_tables_alone() -> None:
+    replica = Replica(make_project())
+    replica.receive(VersionEnd(1, NOW, (), NOTHING_COMMITTED))
+    boards = Boards(make_project(), replica)
+    view = View("sales", "30d", ())
+    with pytest.raises(Unavailable, match=f"{SCHEMA.name} is not there yet"):
+        boards.compute(view, NOW)
+    replica.receive(TableSnapshot(2, SCHEMA, table([])))
+    replica.receive(VersionEnd(2, NOW, (), NOTHING_COMMITTED))
+    assert boards.compute(view, NOW).payload.version == 2
+
+
 # ── views ────────────────────────────────────────────────────────────────────────────────────────
 
 

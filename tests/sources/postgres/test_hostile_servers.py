@@ -94,7 +94,7 @@ def follow(url: str) -> None:
     receiver = Receiver(channel, 0, silence_seconds=PATIENCE_SECONDS, now_us=lambda: 0)
     decoder = Decoder((), {}, 0)
     try:
-        while not decoder.has_transaction:
+        while not decoder.is_ready:
             failure = receiver.failure
             data = receiver.take(1 << 20)
             decoder.feed(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from upwell.core.errors import IntegrityError
 from upwell.core.protocols import TableChanges
 from upwell.sources.postgres.catalog import Catalog, read_catalog
 from upwell.sources.postgres.datatypes import data_type
-from upwell.sources.postgres.pgoutput import DecodedBatch, Decoder
+from upwell.sources.postgres.pgoutput import PART_BYTES, DecodedBatch, Decoder
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
 
 from .conftest import Database
@@ -55,10 +56,14 @@ def recorded(database: Database) -> Callable[[bool], tuple[bytes, Catalog]]:
 
 
 def decode(
-    stream: bytes, catalog: Catalog, *, steps: list[int] | None = None
+    stream: bytes,
+    catalog: Catalog,
+    *,
+    steps: list[int] | None = None,
+    part_bytes: int = PART_BYTES,
 ) -> list[DecodedBatch]:
     """Everything the decoder gives, fed at once or in pieces that end at ``steps``."""
-    decoder = Decoder(catalog.tables, {}, 0)
+    decoder = Decoder(catalog.tables, {}, 0, part_bytes=part_bytes)
     batches: list[DecodedBatch] = []
     at = 0
     for end in [*(steps or []), len(stream)]:
@@ -97,6 +102,49 @@ def test_it_does_not_matter_where_the_bytes_are_cut(
     for pieces in (1, 2, 5, 50, 400):
         steps = sorted(chance.sample(range(len(stream)), pieces))
         assert rows_of(decode(stream, catalog, steps=steps)) == whole
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_transaction_too_large_to_be_held_comes_in_parts(
+    recorded: Callable[[bool], tuple[bytes, Catalog]], binary: bool
+) -> None:
+    stream, catalog = recorded(binary)
+    whole = decode(stream, catalog)
+    times = [at for batch in whole for at in batch.transactions.committed_at_us.tolist()]
+    chance = random.Random(5)
+    for part_bytes in (1, 100, 1_000, 5_000):
+        steps = sorted(chance.sample(range(len(stream)), 300))
+        batches = decode(stream, catalog, steps=steps, part_bytes=part_bytes)
+        assert any(batch.goes_on for batch in batches)
+        assert not batches[-1].goes_on
+        assert rows_of(batches) == rows_of(whole)
+        lsn, given = 0, list[int]()
+        for before, batch in itertools.pairwise([None, *batches]):
+            assert batch is not None
+            at = batch.transactions.committed_at_us.tolist()
+            goes_on_here = before is not None and before.goes_on
+            assert not goes_on_here or at[0] == given[-1]
+            given += at[goes_on_here:]
+            assert (batch.lsn == lsn) == batch.goes_on
+            lsn = batch.lsn
+        assert given == times
+        assert lsn == whole[-1].lsn
+
+
+def test_how_far_the_server_has_read_does_not_count_within_a_transaction_in_parts(
+    recorded: Callable[[bool], tuple[bytes, Catalog]],
+) -> None:
+    stream, catalog = recorded(True)
+    decoder = Decoder(catalog.tables, {}, 0, part_bytes=1)
+    decoder.feed(stream[: stream.index(b"C" + bytes(1), 100)])
+    part = decoder.take()
+    assert part is not None
+    assert part.goes_on
+    assert decoder.is_within
+    assert decoder.pending_bytes < len(part.changes) + 100
+    decoder.feed(keepalive(1 << 40))
+    assert decoder.progress == 0
+    assert decoder.take() is None
 
 
 def test_binary_and_text_give_the_same_rows(

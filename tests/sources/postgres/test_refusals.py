@@ -316,9 +316,7 @@ def test_another_database_under_the_same_address_is_refused(database: Database) 
     beginning = begin(database.source("a"))
     position, tables = beginning.position, database.tables()
     for expected, is_same in ((beginning.identity, True), ("1", False)):
-        source = PostgresSource(
-            "shop", database.url, ["a"], slot=database.slot, expected_system_id=expected
-        )
+        source = PostgresSource("shop", database.url, ["a"], slot=database.slot, known=expected)
         if is_same:
             source.stream(position, tables)
             source.close()

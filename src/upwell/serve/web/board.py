@@ -48,12 +48,19 @@ class Boards:
         return frozenset(model.model for model in _models(self._tiles[dashboard]))
 
     def compute(self, view: View, now_us: int) -> Computed:
-        """The view's numbers as of now. Raises Unavailable before the first version."""
+        """The view's numbers as of now. Raises Unavailable before all of it is there."""
         if self._replica.version is None:
             raise Unavailable(
                 "no_data_yet",
                 "the first data has not arrived yet",
                 next_step="wait until the engine has loaded the source",
+            )
+        missing = sorted(self.tables(view.dashboard) - self._replica.tables)
+        if missing:
+            raise Unavailable(
+                "not_there_yet",
+                f"{', '.join(missing)} is not there yet",
+                next_step="`upwell status` says what it waits for",
             )
         with self._replica.reader() as (connection, version):
             window, held = self._window(connection, view, now_us)

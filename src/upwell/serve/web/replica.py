@@ -97,6 +97,11 @@ class Replica:
         """The version that readers see; None before the first."""
         return self._version
 
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables of which there was a snapshot."""
+        return frozenset(self._schemas)
+
     def schema(self, table: str) -> TableSchema:
         """The columns of a table. Raises KeyError before its first snapshot."""
         return self._schemas[table]

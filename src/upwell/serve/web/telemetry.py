@@ -118,6 +118,22 @@ def _engine_lines(engine: Mapping[str, Any] | None) -> Iterator[str]:
         "Connections of Upwell to a source.",
         [(label, burden["connections"]) for label, burden in weighed],
     )
+    known = [(label, each["failover"]) for label, each in sources if each["failover"] is not None]
+    yield from _gauge(
+        "upwell_source_failover_slot",
+        "Whether a source lets standbys keep a copy of the slot.",
+        [(label, failover["is_offered"]) for label, failover in known],
+    )
+    yield from _gauge(
+        "upwell_source_slot_synchronised",
+        "Whether the standby that is asked has a usable copy; absent where that is not known.",
+        [(label, failover["is_synced"]) for label, failover in known],
+    )
+    yield from _gauge(
+        "upwell_source_standbys_missing",
+        "Standbys that are away and for which the source holds its log back.",
+        [(label, len(failover["missing"])) for label, failover in known],
+    )
     yield from _table_lines(engine["tables"])
 
 

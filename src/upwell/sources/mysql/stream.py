@@ -121,6 +121,16 @@ class MySQLStream:
         """See ``core.protocols.Stream.burden``."""
         return self._clock.burden
 
+    @property
+    def failover(self) -> None:
+        """Nothing is known of replicas."""
+        return
+
+    @property
+    def succession(self) -> None:
+        """Another server is another identity, and refused."""
+        return
+
     def close(self) -> None:
         self._clock.close()
         self._receiver.close()

@@ -22,6 +22,7 @@ from upwell.sources.postgres.catalog import read_columns
 from upwell.sources.postgres.fitness import server_rules
 from upwell.sources.postgres.relations import Relation, list_relations
 from upwell.sources.postgres.session import session
+from upwell.sources.postgres.standby_checks import standby_checks
 from upwell.sources.postgres.statistics import Place, estimate_sizes
 from upwell.sources.postgres.survey import obstacles, project_name
 
@@ -54,12 +55,20 @@ class _Settings:
     long_transactions: int
 
 
-def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Checkup:
+def check_up(
+    url: str,
+    tables: Sequence[str] | None,
+    *,
+    slot: str | None,
+    standby: str = "",
+    is_offered: bool = True,
+) -> Checkup:
     """Look at the server and at ``tables`` (None: all there are).
 
     ``slot`` names the slot and the publication that a run would set up; None before there is a
-    project, whose name they bear. A table that was not named and cannot be captured is a warning:
-    nobody asked for it. Raises what ``session`` raises.
+    project, whose name they bear. ``standby`` and ``is_offered``: see ``PostgresSource``. A table
+    that was not named and cannot be captured is a warning: nobody asked for it. Raises what
+    ``session`` raises.
     """
     with session(url) as connection:
         connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '20s'")
@@ -77,6 +86,9 @@ def check_up(url: str, tables: Sequence[str] | None, *, slot: str | None) -> Che
         settings = cursor.execute(_SETTINGS, [slot or ""]).fetchone()
         assert settings is not None  # noqa: S101 - a SELECT without FROM has one row
         checks += _cautions(settings)
+        checks += standby_checks(
+            connection, slot=slot or "", standby=standby, is_offered=is_offered
+        )
         relations = list_relations(connection)
         chosen = relations if tables is None else list(_named(relations, tables))
         columns = read_columns(connection, [each.oid for each in chosen])

@@ -18,9 +18,12 @@ from typing import LiteralString
 
 import psycopg
 
+from upwell.core.errors import Unavailable
 from upwell.core.protocols import Burden
+from upwell.sources.postgres.presence import Presence
 from upwell.sources.postgres.session import BoundedConnection, connection_text
-from upwell.sources.postgres.wal import is_reached, lsn_of
+from upwell.sources.postgres.standby import Offering
+from upwell.sources.postgres.wal import is_reached, lsn_of, timeline_of
 
 READING_SECONDS = 0.5
 #: What following costs the source is looked at this often.
@@ -32,7 +35,8 @@ _CLOSING_SECONDS = 1.0
 _MOST_READINGS = 120
 _READ: LiteralString = """
     select pg_current_wal_flush_lsn()::text,
-           (extract(epoch from clock_timestamp()) * 1000000)::bigint
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+           pg_walfile_name(pg_current_wal_flush_lsn())
 """
 _BURDEN: LiteralString = """
     select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, safe_wal_size,
@@ -45,11 +49,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The log's flushed end at a time of the source's clock; our clock minus the source's."""
+    """The log's flushed end at a time of the source's clock; our clock minus the source's; and the
+    timeline on which the server was.
+    """
 
     lsn: int
     at_us: int
     skew_us: int
+    timeline: int
 
 
 def read_clock(connection: psycopg.Connection, now_us: Callable[[], int]) -> Reading:
@@ -58,25 +65,33 @@ def read_clock(connection: psycopg.Connection, now_us: Callable[[], int]) -> Rea
     row = connection.execute(_READ).fetchone()
     answered_us = now_us()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    return Reading(lsn_of(row[0]), row[1], (asked_us + answered_us) // 2 - row[1])
+    skew_us = (asked_us + answered_us) // 2 - row[1]
+    return Reading(lsn_of(row[0]), row[1], skew_us, timeline_of(row[2]))
 
 
 class SourceClock:
     """Takes a reading twice a second in a thread of its own, and calls ``noticed`` with each.
 
-    Now and then it looks at what following the slot costs: ``burden``.
+    Readings of a server on another ``timeline`` than the stream's say nothing of it, and do not
+    count. Now and then it looks at what following the slot costs, ``burden``, what standbys have of
+    it, ``offering``, and at the ``presence`` of the tables.
     """
 
     def __init__(
         self,
         url: str,
         slot: str,
+        timeline: int,
+        presence: Presence,
         *,
         noticed: Callable[[Reading], None],
         now_us: Callable[[], int],
     ) -> None:
         self._url = url
         self._slot = slot
+        self._timeline = timeline
+        self._presence = presence
+        self.offering = Offering(slot)
         self.burden: Burden | None = None
         self._weighed_at = 0.0
         self._noticed = noticed
@@ -115,11 +130,20 @@ class SourceClock:
             reading = read_clock(connection, self._now_us)
             if self._closing.is_set():
                 return
+            if reading.timeline != self._timeline:
+                raise Unavailable(
+                    "server_of_another_timeline",
+                    f"this server is on timeline {reading.timeline}, the log that is followed on "
+                    f"{self._timeline}",
+                    next_step="see that the URL leads to the server that takes writes",
+                )
             self._readings.append(reading)
             self._noticed(reading)
             if time.monotonic() - self._weighed_at > BURDEN_SECONDS:
                 self._weighed_at = time.monotonic()
                 self.burden = _weigh(connection, self._slot)
+                self.offering.look(connection)
+                self._presence.look(connection)
             self._closing.wait(READING_SECONDS)
 
 

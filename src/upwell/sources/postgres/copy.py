@@ -27,7 +27,7 @@ from upwell.sources.postgres.drift import compare, is_rewritten
 from upwell.sources.postgres.keys import among, within
 from upwell.sources.postgres.session import ANSWER_SECONDS, Session, address, fault
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
-from upwell.sources.postgres.wal import lsn_of, position_before
+from upwell.sources.postgres.wal import lsn_of, position_before, timeline_of
 
 #: Copied bytes are decoded in piles of about this many, or what has come before a pause as long.
 _PILE_BYTES = 1 << 20
@@ -52,20 +52,32 @@ _WRITERS: LiteralString = """
        and mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
                     'AccessExclusiveLock')
 """
-_INSERTED = "select pg_current_wal_insert_lsn()::text"
+_INSERTED: LiteralString = """
+    select pg_current_wal_insert_lsn()::text, pg_walfile_name(pg_current_wal_insert_lsn())
+"""
 
 
 class PostgresCopy:
     """See ``core.protocols.Copy``. Two connections: one copies, one asks.
 
-    ``names`` gives the tables' names in the database by their names in SQL.
+    ``names`` gives the tables' names in the database by their names in SQL. What a server on
+    another ``timeline`` has (0: on any) is not read: the stream would never come to its moments.
     """
 
-    def __init__(self, url: str, source: str, names: dict[str, str], *, application: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        source: str,
+        names: dict[str, str],
+        *,
+        application: str,
+        timeline: int = 0,
+    ) -> None:
         self._url = url
         self._source = source
         self._names = names
         self._application = application
+        self._timeline = timeline
         self._session = Session(url)
         self._channel: Channel | None = None
         try:
@@ -141,14 +153,34 @@ class PostgresCopy:
         return CopiedRows(batches, decoder.refused, reached, size)
 
     def _opened(self) -> Channel:
-        return open_channel(self._url, replication=False, application=self._application)
+        channel = open_channel(self._url, replication=False, application=self._application)
+        try:
+            found = channel.query(_INSERTED)[0]
+            self._require_same_timeline(found["pg_walfile_name"] or "")
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _require_same_timeline(self, file: str) -> None:
+        timeline = timeline_of(file)
+        if self._timeline not in (0, timeline):
+            raise Unavailable(
+                "server_of_another_timeline",
+                f"the server read from is on timeline {timeline}, the log that is followed on "
+                f"{self._timeline}",
+                where=address(self._url),
+                next_step="see that the URL leads to one server alone, the one that takes writes",
+            )
 
     def _looked_at(self, table: SourceTable, *, by_place: bool = False) -> Position:
         """Through where a stream must have come to have given what was just read."""
         self._require_same(table, by_place=by_place)
         with self._session.use() as connection:
             row = connection.execute(_INSERTED).fetchone()
-        return position_before(lsn_of(row[0] if row else ""))
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        self._require_same_timeline(row[1])
+        return position_before(lsn_of(row[0]))
 
     def _copied(self, decoder: CopyDecoder, statement: str) -> tuple[list[pa.RecordBatch], int]:
         batches: list[pa.RecordBatch] = []

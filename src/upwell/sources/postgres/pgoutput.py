@@ -1,9 +1,10 @@
 """Decoder of PostgreSQL's logical replication stream (pgoutput, protocol version 1).
 
 Bytes in, values out, no I/O: ``feed`` takes CopyData messages as they come from the server,
-``take`` gives the whole transactions among them as columns. An unfinished transaction stays,
-however long it grows; within a batch a table's changes keep their order, and a truncation or a new
-layout of a table starts a new ``TableChanges``.
+``take`` gives the whole transactions among them as columns. An unfinished transaction stays until
+it grows too large to be held, and comes in parts then: what has begun to come is committed at the
+source already. Within a batch a table's changes keep their order, and a truncation or a new layout
+of a table starts a new ``TableChanges``.
 
 Which columns are the key is the catalogue's word: with REPLICA IDENTITY FULL the stream marks
 every column. Every length is checked before it is followed; what contradicts the protocol is an
@@ -38,12 +39,15 @@ from upwell.sources.postgres.wal import EPOCH_US, LATEST_COMMIT_US, positions_of
 
 #: A batch is cut at the last commit before this many bytes, or else at the first commit.
 BATCH_BYTES = 16 << 20
+#: Of a transaction not more than this is held; a message that is larger is held until it is whole.
+PART_BYTES = 32 << 20
 
 _OPENINGS = (ord("w") << 8, ord("k") << 8)
 _PASSED = b"NSA"  # notices, changed settings, notifications
 _XLOG_DATA, _KEEPALIVE = ord("w"), ord("k")
 _DATA_HEADER_BYTES = 25
 _LARGEST_LSN = (1 << 63) - 1
+_NONE_BEGUN = np.empty((0, 2), np.int64)
 _BEGIN, _COMMIT, _RELATION, _TRUNCATE = (ord(letter) for letter in "BCRT")
 _INSERT, _UPDATE, _DELETE = (ord(letter) for letter in "IUD")
 #: What has its place in a transaction, or is an end of one.
@@ -67,16 +71,19 @@ class ServerNotice:
 
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
-    """Whole transactions up to the one that ends at ``lsn``."""
+    """Whole transactions up to the one that ends at ``lsn``, or the next part of one that
+    ``goes_on``; ``lsn`` is before it then.
+    """
 
     lsn: int
     transactions: Transactions
     changes: Sequence[TableChanges | Truncation | LayoutChange]
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Messages:
-    """Messages of whole transactions: type, place, end, and index of the transaction."""
+    """Messages to be given: type, place, end, and index of the transaction."""
 
     views: Views
     types: Bytes
@@ -99,11 +106,15 @@ class Decoder:
         start_lsn: int,
         *,
         batch_bytes: int = BATCH_BYTES,
+        part_bytes: int = PART_BYTES,
         admit: Callable[[Sequence[Announcement]], Sequence[Admission]] | None = None,
     ) -> None:
         self._tables = {table.oid: table for table in tables}
         self._aliases = aliases
         self._batch_bytes = batch_bytes
+        self._part_bytes = part_bytes
+        #: The transaction of which parts have been given: where in the log, and when committed.
+        self._begun: tuple[int, int] | None = None
         self._admit = admit or _only_with_key
         self._layouts: dict[int, Admission] = {}
         self._others: set[int] = set()  # announced, though nobody asked for them
@@ -134,9 +145,14 @@ class Decoder:
         return self._forgotten + self._walked, self._buffer.filled - self._walked
 
     @property
-    def has_transaction(self) -> bool:
+    def is_within(self) -> bool:
+        """Whether parts of a transaction have been given, and the last has not."""
+        return self._begun is not None
+
+    @property
+    def is_ready(self) -> bool:
         """Whether ``take`` has something to give."""
-        return self._has_commit
+        return self._has_commit or (bool(self._starts) and self._walked >= self._part_bytes)
 
     @property
     def progress(self) -> int:
@@ -154,19 +170,28 @@ class Decoder:
         self._walk()
 
     def take(self) -> DecodedBatch | None:
-        """The next whole transactions; None when there are none."""
-        if not self._has_commit:
+        """The next whole transactions, or part of one; None when there are none."""
+        if not self.is_ready:
             return None
         starts, ends = np.concatenate(self._starts), np.concatenate(self._ends)
         commits = np.flatnonzero(self._buffer.bytes[starts] == _COMMIT)
-        within = int(np.searchsorted(ends[commits], self._batch_bytes, "right"))
-        cut = int(commits[max(within, 1) - 1]) + 1
+        if len(commits):
+            within = int(np.searchsorted(ends[commits], self._batch_bytes, "right"))
+            cut = int(commits[max(within, 1) - 1]) + 1
+        else:
+            cut = len(starts)
         messages = self._checked(starts[:cut], ends[:cut])
-        transactions, lsns = self._transactions(messages)
+        lsns, committed_at, ended_at = self._transactions(messages)
+        if not len(lsns):
+            corrupt("much, and no transaction in it")
         changes = tuple(self._changes(messages, lsns))
-        self._release(starts, ends, cut, has_commit=cut <= int(commits[-1]))
-        self._released = int(lsns[-1])
-        return DecodedBatch(self._released, transactions, changes)
+        goes_on = len(lsns) > len(ended_at)
+        if len(ended_at):
+            self._released = int(ended_at[-1])
+        self._begun = (int(lsns[-1]), int(committed_at[-1])) if goes_on else None
+        self._release(starts, ends, cut, has_commit=bool(len(commits)) and cut <= int(commits[-1]))
+        transactions = Transactions(positions_of(lsns), committed_at + EPOCH_US)
+        return DecodedBatch(self._released, transactions, changes, goes_on)
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────
 
@@ -221,34 +246,45 @@ class Decoder:
         self._settle()
 
     def _settle(self) -> None:
-        if self._keepalive is not None and not self._starts:
+        if self._keepalive is not None and not self._starts and self._begun is None:
             self._read_by_server = max(self._read_by_server, self._keepalive)
 
     def _checked(self, starts: Int64s, ends: Int64s) -> _Messages:
         """The messages; every change stands between a begin and a commit."""
         types = self._buffer.bytes[starts]
-        begins = np.cumsum(types == _BEGIN)
+        begins = np.cumsum(types == _BEGIN) + self.is_within
         commits_before = np.cumsum(types == _COMMIT) - (types == _COMMIT)
         is_outside = begins != commits_before + 1
         if (is_outside & np.isin(types, _WITHIN)).any():
             corrupt("changes outside a transaction")
         return _Messages(Views(self._buffer.bytes), types, starts, ends, begins - 1)
 
-    def _transactions(self, messages: _Messages) -> tuple[Transactions, Int64s]:
-        """Also where in the log each of them ends."""
+    def _transactions(self, messages: _Messages) -> tuple[Int64s, Int64s, Int64s]:
+        """Where in the log the transactions of these messages are, when they were committed, and
+        where those end that do not go on.
+
+        One that was whole when it came is where it ends; of one in parts that is not known yet.
+        """
         views = messages.views
-        commits = messages.starts[messages.types == _COMMIT]
         begins = messages.starts[messages.types == _BEGIN]
-        if (views.i8[begins + 1] != views.i8[commits + 2]).any():
+        commits = messages.starts[messages.types == _COMMIT]
+        known = np.array([self._begun], np.int64) if self._begun is not None else _NONE_BEGUN
+        announced = np.append(known[:, 0], views.i8[begins + 1].astype(np.int64))
+        committed_at = np.append(known[:, 1], views.i8[begins + 9].astype(np.int64))
+        if (announced[: len(commits)] != views.i8[commits + 2]).any():
             corrupt("a commit that does not match its begin")
-        lsns = views.i8[commits + 10].astype(np.int64)
-        # A keepalive, too, says that everything before it has come.
-        if (lsns <= np.append(self.progress, lsns[:-1])).any():
-            corrupt("transactions out of order")
-        committed_at = views.i8[commits + 18].astype(np.int64)
+        committed_at[: len(commits)] = views.i8[commits + 18]
         if ((committed_at < -EPOCH_US) | (committed_at >= LATEST_COMMIT_US)).any():
             corrupt("a commit before 1970 or after 9999")
-        return Transactions(positions_of(lsns), committed_at + EPOCH_US), lsns
+        ended_at = views.i8[commits + 10].astype(np.int64)
+        lsns = announced.copy()
+        lsns[len(known) : len(ended_at)] = ended_at[len(known) :]
+        # A keepalive, too, says that everything before it has come.
+        if (lsns <= np.append(self.progress, lsns[:-1])).any() or (
+            ended_at < lsns[: len(ended_at)]
+        ).any():
+            corrupt("transactions out of order")
+        return lsns, committed_at, ended_at
 
     def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
         """Forget what was given out and move the rest to the front."""

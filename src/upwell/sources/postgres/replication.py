@@ -6,6 +6,7 @@ so it is dropped as soon as nothing follows it: an orphan would fill the source'
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from upwell.core.errors import EnvironmentFault, GapError, Unavailable
 from upwell.core.position import Position
 from upwell.core.sql import literal, quote
 from upwell.sources.postgres.channel import Channel
+from upwell.sources.postgres.standby import FAILOVER_VERSION
 from upwell.sources.postgres.tables import CapturedTable
 from upwell.sources.postgres.wal import lsn_of, position_of
 
@@ -29,6 +31,7 @@ SLOT_TIMEOUT_SECONDS = 60.0
 RELEASE_TIMEOUT_SECONDS = 5.0
 START_ANEW = "`upwell resync` reads the source's tables anew and goes on from there"
 
+_log = logging.getLogger(__name__)
 _PUBLISHED: LiteralString = """
     select t.oid::bigint, p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate
       from pg_publication p
@@ -43,7 +46,8 @@ _FILTERED: LiteralString = """
 """
 _SLOT: LiteralString = """
     select s.plugin, s.database, s.active_pid, s.confirmed_flush_lsn::text as confirmed,
-           s.wal_status, a.application_name as application, a.client_addr::text as client
+           s.wal_status, a.application_name as application, a.client_addr::text as client,
+           (to_jsonb(s) ->> 'failover')::boolean as is_offered
       from pg_replication_slots s left join pg_stat_activity a on a.pid = s.active_pid
      where s.slot_name = %s
 """
@@ -58,6 +62,7 @@ class _Slot:
     wal_status: str | None
     application: str | None
     client: str | None
+    is_offered: bool | None  # to standbys; None: the server is too old for that
 
 
 # ── publication ──────────────────────────────────────────────────────────────────────────────────
@@ -139,9 +144,16 @@ def drop_slot(connection: psycopg.Connection, slot: str) -> None:
         connection.execute("select pg_drop_replication_slot(%s)", [slot])
 
 
-def create_slot(channel: Channel, slot: str, server_version: int) -> int:
-    """Create the slot; the log follows from the LSN that comes back."""
+def create_slot(
+    channel: Channel, slot: str, server_version: int, *, is_offered: bool = False
+) -> int:
+    """Create the slot; the log follows from the LSN that comes back.
+
+    ``is_offered``: standbys may keep a copy of it, where the server knows how (PostgreSQL 17).
+    """
     options = "(SNAPSHOT 'nothing')" if server_version >= 150_000 else "NOEXPORT_SNAPSHOT"
+    if is_offered and server_version >= FAILOVER_VERSION:
+        options = "(SNAPSHOT 'nothing', FAILOVER true)"
     rows = channel.query(
         f"CREATE_REPLICATION_SLOT {quote(slot)} LOGICAL pgoutput {options}",
         timeout_seconds=SLOT_TIMEOUT_SECONDS,
@@ -151,10 +163,25 @@ def create_slot(channel: Channel, slot: str, server_version: int) -> int:
     return lsn_of(point)
 
 
+def offer_slot(channel: Channel, slot: str, *, is_offered: bool) -> None:
+    """Let standbys keep a copy of a slot that nobody follows just now, or no longer.
+
+    A server that refuses is told of and otherwise as good as one that does not know how.
+    """
+    try:
+        channel.query(
+            f"ALTER_REPLICATION_SLOT {quote(slot)} (FAILOVER {'true' if is_offered else 'false'})",
+            timeout_seconds=SLOT_TIMEOUT_SECONDS,
+        )
+    except EnvironmentFault as error:
+        _log.warning("the slot stays as it is for standbys: %s", error.what)
+
+
 def require_slot(
     connection: psycopg.Connection, slot: str, position: Position, *, is_sole_follower: bool = False
-) -> None:
-    """Raise unless the slot is free and still has everything from ``position`` on.
+) -> bool | None:
+    """Raise unless the slot is free and still has everything from ``position`` on. Gives whether it
+    is offered to standbys; None where the server knows nothing of the kind.
 
     A slot in use is ``Unavailable``: it is often our own connection of before, not given up yet.
     As the ``is_sole_follower`` (the lake is ours: whoever else follows was replaced, and may be
@@ -172,6 +199,7 @@ def require_slot(
         kept = position_of(lsn_of(found.confirmed))
         what = f"replication slot {slot} begins at {kept}, behind our position {position}"
         raise _gap("slot_ahead", what, slot)
+    return found.is_offered
 
 
 def start_replication(
@@ -221,7 +249,8 @@ def _released(
             is_sole_follower = False  # once; then it is somebody who comes back
             deadline = time.monotonic() + RELEASE_TIMEOUT_SECONDS
         elif time.monotonic() > deadline:
-            follower = f"{found.application or 'a client'} from {found.client or 'this machine'}"
+            client, pid = found.client or "the server's own machine", found.active_pid
+            follower = f"{found.application or 'a client'} from {client}, server process {pid}"
             raise failure(
                 "slot_active",
                 f"replication slot {slot} is followed by another process: {follower}",

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 
-from upwell.core.errors import EnvironmentFault, GapError
+from upwell.core.errors import GapError
 from upwell.core.position import BEGINNING, Position
 from upwell.core.protocols import Beginning, SourceTable, SourceTables
 from upwell.core.schema import TableSchema
@@ -28,6 +28,7 @@ from upwell.sources.postgres.replication import (
 from upwell.sources.postgres.session import address, session
 from upwell.sources.postgres.stream import Following, PostgresStream
 from upwell.sources.postgres.tables import sql_name
+from upwell.sources.postgres.timeline import line_of, read_line, require_system
 from upwell.sources.postgres.wal import position_of
 
 _LONGEST_NAME = 63
@@ -41,10 +42,11 @@ class PostgresSource:
 
     ``tables`` are named as in the database (``orders``, ``sales.orders``). ``slot`` and
     ``publication`` are the names of what is set up there; see ``slot_name``. A database whose
-    system identifier is not ``expected_system_id`` is refused: it is another one, whatever its
-    address says. ``is_sole_follower``: nobody else may follow the slot, and an engine that still
-    does is ended. ``renewed_url`` is asked for the URL whenever something is opened: its password
-    may change while we follow.
+    identity is not what is ``known`` of it (``Beginning.identity``) is refused: it is another one,
+    whatever its address says, or has not everything that was read. ``is_offered``: standbys may
+    keep a copy of the slot, and one at ``standby`` is asked for it. ``is_sole_follower``: nobody
+    else may follow the slot, and an engine that still does is ended. ``renewed_url`` is asked for
+    the URL whenever something is opened: its password may change while we follow.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class PostgresSource:
         *,
         slot: str,
         publication: str | None = None,
-        expected_system_id: str | None = None,
+        known: str | None = None,
+        is_offered: bool = True,
+        standby: str = "",
         is_sole_follower: bool = False,
         renewed_url: Callable[[], str] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -65,7 +69,9 @@ class PostgresSource:
         self._names = {sql_name(name, table): table for table in tables}
         self._slot = slot
         self._publication = publication or slot
-        self._expected_system_id = expected_system_id
+        self._line = None if known is None else line_of(known)
+        self._is_offered = is_offered
+        self._standby = standby
         self._is_sole_follower = is_sole_follower
         self._renewed_url = renewed_url
         self._now_us = now_us
@@ -104,12 +110,12 @@ class PostgresSource:
             version = connection.info.server_version
         channel = open_channel(url, replication=True, application=self._slot)
         try:
-            identity = channel.query("IDENTIFY_SYSTEM")[0]["systemid"] or ""
-            lsn = create_slot(channel, self._slot, version)
+            line, _ = read_line(channel)
+            lsn = create_slot(channel, self._slot, version, is_offered=self._is_offered)
         finally:
             channel.close()
-        self._expected_system_id = identity
-        return Beginning(position_of(lsn), reading.at_us + reading.skew_us, identity)
+        self._line = line
+        return Beginning(position_of(lsn), reading.at_us + reading.skew_us, str(line))
 
     def follow_only(self, tables: Sequence[SourceTable]) -> Sequence[str]:
         """See ``core.protocols.Source.follow_only``. Raises ``GapError`` where there is no
@@ -123,7 +129,9 @@ class PostgresSource:
         return [table.name for table in catalog.tables if table.oid not in before]
 
     def stream(self, position: Position, tables: Sequence[SourceTable]) -> PostgresStream:
-        """See ``core.protocols.Source.stream``. Raises ``GapError`` if the log is gone."""
+        """See ``core.protocols.Source.stream``. Raises ``GapError`` if the log is gone,
+        ``IntegrityError`` if the server does not have what was read (``timeline.require_same``).
+        """
         if position == BEGINNING:
             raise GapError(
                 "never_begun",
@@ -131,17 +139,19 @@ class PostgresSource:
                 where=self._name,
                 next_step=START_ANEW,
             )
-        url = self._current_url()
-        self._require_same_system(url)
         following = Following(
-            url,
+            self._current_url(),
             self._slot,
             self._publication,
             self._name,
             {table.name: self._names[table.name] for table in tables},
+            self._line,
             self._is_sole_follower,
+            self._is_offered,
+            self._standby,
         )
         stream = PostgresStream(following, position, tables, now_us=self._now_us)
+        self._line = stream.line
         self._streams.append(stream)
         return stream
 
@@ -150,7 +160,10 @@ class PostgresSource:
         url, application = self._current_url(), f"{self._slot} copy"
         if url != self._url:
             self._require_same_system(url)
-        return PostgresCopy(url, self._name, self._names, application=application)
+        timeline = 0 if self._line is None else self._line.timeline
+        return PostgresCopy(
+            url, self._name, self._names, application=application, timeline=timeline
+        )
 
     def release(self) -> None:
         """See ``core.protocols.Source.release``."""
@@ -172,23 +185,16 @@ class PostgresSource:
             return read_catalog(connection, self._name, list(self._names.values()))
 
     def _require_same_system(self, url: str) -> None:
-        if self._expected_system_id is None:
+        if self._line is None:
             return
         with session(url) as connection:  # whose reasons say what to do
             require_fit(connection, slot=self._slot, publication=self._publication)
         channel = open_channel(url, replication=True, application=self._slot)
         try:
-            found = channel.query("IDENTIFY_SYSTEM")[0]["systemid"] or ""
+            found, _ = read_line(channel)
         finally:
             channel.close()
-        if found != self._expected_system_id:
-            raise EnvironmentFault(
-                "another_database",
-                f"source {self._name} is another database than the one read so far "
-                f"(system {found}, expected {self._expected_system_id})",
-                where=address(url),
-                next_step=f"correct the URL; if the database was rebuilt, {START_ANEW}",
-            )
+        require_system(self._line, found, address(url), source=self._name, anew=START_ANEW)
 
 
 def slot_name(project: str, source: str) -> str:

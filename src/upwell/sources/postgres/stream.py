@@ -1,4 +1,4 @@
-"""The log of the source, as batches of whole transactions.
+"""The log of the source, as batches of whole transactions, or parts of one that is very large.
 
 ``poll`` gives what has arrived, or, while nothing does, empty batches that move position and time.
 Only what the engine acknowledges is acknowledged to the server. Starts with binary values where
@@ -17,30 +17,43 @@ import numpy as np
 from upwell.core.errors import GapError, Unavailable, UpwellError
 from upwell.core.position import Position
 from upwell.core.protocols import (
+    BegunAnewError,
     Burden,
+    Failover,
     LayoutChange,
     SourceBatch,
     SourceTable,
+    Succession,
     TableChanges,
     Transactions,
     Truncation,
 )
 from upwell.sources.postgres.catalog import read_aliases, read_catalog
-from upwell.sources.postgres.channel import open_channel
+from upwell.sources.postgres.channel import Channel, open_channel
 from upwell.sources.postgres.columns import BinaryUnsupportedError
 from upwell.sources.postgres.completeness import Reading, SourceClock, read_clock
 from upwell.sources.postgres.drift import KnownLayouts
 from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.frames import corrupt
-from upwell.sources.postgres.pgoutput import BATCH_BYTES, DecodedBatch, Decoder, ServerNotice
+from upwell.sources.postgres.pgoutput import (
+    BATCH_BYTES,
+    PART_BYTES,
+    DecodedBatch,
+    Decoder,
+    ServerNotice,
+)
+from upwell.sources.postgres.presence import Presence
 from upwell.sources.postgres.receiver import SILENCE_SECONDS, STATUS_SECONDS, Receiver
 from upwell.sources.postgres.replication import (
     START_ANEW,
+    offer_slot,
     published,
     require_slot,
     start_replication,
 )
 from upwell.sources.postgres.session import address, fault, session
+from upwell.sources.postgres.standby import StandbyWatch
+from upwell.sources.postgres.timeline import Line, read_line, require_same, require_system
 from upwell.sources.postgres.wal import lsn_of, position_of
 
 _IDLE_SECONDS = 1.0
@@ -55,14 +68,21 @@ _NO_TRANSACTIONS = Transactions((), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What to follow: database, slot, publication, and the tables' names there by those in SQL."""
+    """What to follow: database, slot, publication, and the tables' names there by those in SQL.
+
+    ``line`` is what is known of the server; ``is_offered``: standbys may keep a copy of the slot,
+    and the one at ``standby`` is asked whether it has one.
+    """
 
     url: str
     slot: str
     publication: str
     source: str
     tables: Mapping[str, str]
+    line: Line | None = None
     is_sole_follower: bool = False  # see ``replication.require_slot``
+    is_offered: bool = True
+    standby: str = ""
 
 
 class PostgresStream:
@@ -85,9 +105,20 @@ class PostgresStream:
         self._opening: tuple[LayoutChange, ...] = ()
         self._unfinished = (0, 0)
         self._unfinished_at = self._given_at
+        self._line = following.line
+        self._presence: Presence | None = None
+        self._succession: Succession | None = None
         self._receiver, self._decoder = self._open(_NOTHING)
         self._clock = SourceClock(
-            following.url, following.slot, noticed=self._ask_for, now_us=now_us
+            following.url,
+            following.slot,
+            self.line.timeline,
+            self.presence,
+            noticed=self._ask_for,
+            now_us=now_us,
+        )
+        self._standby = (
+            StandbyWatch(following.standby, following.slot) if following.standby else None
         )
 
     def poll(self, timeout_seconds: float) -> SourceBatch | None:
@@ -111,7 +142,34 @@ class PostgresStream:
         """See ``core.protocols.Stream.burden``."""
         return self._clock.burden
 
+    @property
+    def failover(self) -> Failover | None:
+        """See ``core.protocols.Stream.failover``."""
+        seen = self._clock.offering.seen
+        if seen is None or self._standby is None or not seen.is_offered:
+            return seen
+        return replace(seen, is_synced=self._standby.is_synced, why=self._standby.why)
+
+    @property
+    def line(self) -> Line:
+        """Of the server that is followed."""
+        assert self._line is not None  # noqa: S101 - known once it is open
+        return self._line
+
+    @property
+    def presence(self) -> Presence:
+        """Of the followed tables, since the stream was opened."""
+        assert self._presence is not None  # noqa: S101 - known once it is open
+        return self._presence
+
+    @property
+    def succession(self) -> Succession | None:
+        """See ``core.protocols.Stream.succession``."""
+        return self._succession
+
     def close(self) -> None:
+        if self._standby is not None:
+            self._standby.close()
         self._clock.close()
         self._receiver.close()
 
@@ -122,31 +180,65 @@ class PostgresStream:
         told ``acknowledged`` and no more.
         """
         following = self._following
+        with session(following.url) as connection:  # whose reasons say what to do
+            require_fit(connection, slot=following.slot, publication=following.publication)
+        channel = open_channel(following.url, replication=True, application=following.slot)
+        try:
+            self._require_same_line(channel)
+            return self._open_on(channel, acknowledged, binary=binary)
+        except BaseException:
+            channel.close()
+            raise
+
+    def _require_same_line(self, channel: Channel) -> None:
+        """Raise unless the server has everything that was read; note who it is."""
+        known, where = self._line, address(self._following.url)
+        line, end = read_line(channel)
+        if channel.query("SELECT pg_is_in_recovery() AS is_standby")[0]["is_standby"] != "f":
+            raise Unavailable(
+                "source_standby",
+                "the server is a standby, which cannot be followed",
+                where=where,
+                next_step="put the primary's address into the URL; if it is one, see that only the "
+                "server that takes writes answers there (target_session_attrs=read-write)",
+            )
+        if known is not None:
+            source = self._following.source
+            require_system(known, line, where, source=source, anew=START_ANEW)
+            self._succession = require_same(known, line, end, self._position, where)
+        self._line = line
+
+    def _open_on(
+        self, channel: Channel, acknowledged: int, *, binary: bool
+    ) -> tuple[Receiver, Decoder]:
+        following = self._following
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
-            require_fit(connection, slot=following.slot, publication=following.publication)
             catalog = read_catalog(connection, following.source, list(following.tables.values()))
+            self._presence = self._presence or Presence(
+                following.publication, [each.oid for each in catalog.tables]
+            )
+            self._presence.look(connection)
             aliases = read_aliases(connection)
             has_tables = published(connection, following.publication)
-            require_slot(
+            was_offered = require_slot(
                 connection,
                 following.slot,
                 self._position,
                 is_sole_follower=following.is_sole_follower,
             )
-            self._skew_us = read_clock(connection, self._now_us).skew_us
+            reading = read_clock(connection, self._now_us)
+            self._skew_us = reading.skew_us
+            self._require_same_timeline(reading)
             status_seconds = _status_seconds(connection.execute(_SENDER_TIMEOUT).fetchone())
         layouts = KnownLayouts(following.source, following.url, tuple(self._known.values()))
         self._opening = layouts.opening(catalog, has_tables)
         columns = (column for table in catalog.tables for column in table.columns)
         binary = binary and all(column.type.has_binary for column in columns)
         self._is_text = not binary
-        channel = open_channel(following.url, replication=True, application=following.slot)
-        try:
-            start_replication(channel, following.slot, following.publication, lsn, binary=binary)
-        except UpwellError:
-            channel.close()
-            raise
+        if was_offered is not None and was_offered != following.is_offered:
+            offer_slot(channel, following.slot, is_offered=following.is_offered)
+        start_replication(channel, following.slot, following.publication, lsn, binary=binary)
         receiver = Receiver(
             channel,
             acknowledged,
@@ -154,14 +246,36 @@ class PostgresStream:
             silence_seconds=SILENCE_SECONDS,
             now_us=self._now_us,
         )
-        return receiver, Decoder(catalog.tables, aliases, lsn, admit=layouts.admit)
+        decoder = Decoder(catalog.tables, aliases, lsn, part_bytes=PART_BYTES, admit=layouts.admit)
+        return receiver, decoder
+
+    def _require_same_timeline(self, reading: Reading) -> None:
+        """Raise if what was just asked is not the server that is to be followed."""
+        if reading.timeline != self.line.timeline:
+            raise Unavailable(
+                "server_of_another_timeline",
+                f"two connections led to servers on timelines {self.line.timeline} and "
+                f"{reading.timeline}: one is taking over from the other",
+                where=address(self._following.url),
+                next_step="see that the URL leads to one server alone, the one that takes writes",
+            )
 
     def _reopen_as_text(self) -> None:
         """A value came in binary that we read only as text: the same log again, as text."""
         if self._is_text:
             corrupt("a value in binary, which was asked for as text")
         self._receiver.close()
-        self._receiver, self._decoder = self._open(self._receiver.acknowledged, binary=False)
+        line = self.line
+        opened = self._open(self._receiver.acknowledged, binary=False)
+        if self.line != line:  # who follows has to know that before anything comes
+            opened[0].close()
+            raise Unavailable(
+                "connection_lost",
+                "another server has taken over meanwhile",
+                where=address(self._following.url),
+                next_step="nothing: it is connected to anew",
+            )
+        self._receiver, self._decoder = opened
 
     def _ask_for(self, reading: Reading) -> None:
         """The clock's thread calls this: the server tells how far it has read, and poll looks."""
@@ -178,7 +292,7 @@ class PostgresStream:
             return self._given(self._decoder.progress, None, changes)
         decoder, receiver = self._decoder, self._receiver
         failure = receiver.failure  # before the queue: what came before the failure still counts
-        while decoder.pending_bytes < BATCH_BYTES or not decoder.has_transaction:
+        while decoder.pending_bytes < BATCH_BYTES or not decoder.is_ready:
             data = receiver.take(BATCH_BYTES)
             if not data:
                 break
@@ -186,7 +300,10 @@ class PostgresStream:
         try:
             decoded = decoder.take()
         except BinaryUnsupportedError:
+            is_within = decoder.is_within
             self._reopen_as_text()
+            if is_within:
+                raise BegunAnewError from None
             return None
         if decoder.is_reply_wanted():
             receiver.report()
@@ -196,8 +313,15 @@ class PostgresStream:
             raise self._ended(decoder.ended)
         if failure is not None:
             raise failure
+        if self.presence.has_changed:
+            raise Unavailable(
+                "tables_changed",
+                "tables were dropped, renamed or taken out of the publication",
+                where=address(self._following.url),
+                next_step="nothing: they are looked at, and followed as they are now",
+            )
         self._require_progress()
-        return self._heartbeat()
+        return None if decoder.is_within else self._heartbeat()
 
     def _require_progress(self) -> None:
         """A message that comes byte by byte is as good as none, though the line is not silent."""
@@ -215,8 +339,9 @@ class PostgresStream:
             )
 
     def _batch(self, decoded: DecodedBatch) -> SourceBatch:
-        last_commit_us = int(decoded.transactions.committed_at_us.max())
-        self._complete_through_us = max(self._complete_through_us, last_commit_us)
+        if not decoded.goes_on:
+            last_commit_us = int(decoded.transactions.committed_at_us.max())
+            self._complete_through_us = max(self._complete_through_us, last_commit_us)
         return self._given(decoded.lsn, decoded, decoded.changes)
 
     def _heartbeat(self) -> SourceBatch | None:
@@ -250,6 +375,7 @@ class PostgresStream:
             complete_through_us=self._complete_through_us,
             received_at_us=self._now_us(),
             clock_skew_us=self._skew_us,
+            goes_on=decoded is not None and decoded.goes_on,
         )
 
     def _ended(self, notice: ServerNotice) -> UpwellError:

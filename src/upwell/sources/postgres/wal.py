@@ -53,6 +53,17 @@ def lsn_of(text: str) -> int:
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
+def timeline_of(file: str) -> int:
+    """The timeline in the name of a log file, its first eight hexadecimal digits."""
+    if not re.fullmatch("[0-9A-F]{24}", file):
+        raise UsageError(
+            "log_file_not_postgres",
+            f"{file!r} is not the name of a PostgreSQL log file",
+            next_step="connect directly to the database, not through a proxy",
+        )
+    return int(file[:8], 16)
+
+
 def position_before(lsn: int) -> Position:
     """The position of whoever has read everything before ``lsn``: see ``is_reached``."""
     in_page = lsn % _PAGE_BYTES
