@@ -134,6 +134,32 @@ def test_a_table_that_is_not_there_yet_keeps_no_other_back(shop: Shop) -> None:
         assert next_news(messages).version == built.version
 
 
+def test_a_table_that_counts_as_there_only_behind_its_version_comes_too(shop: Shop) -> None:
+    is_there = False
+
+    def schema_of(name: str) -> TableSchema:
+        if name == "b" and not is_there:
+            raise Unavailable("not_there_yet", "b is not there yet", where=name)
+        return SCHEMAS[name]
+
+    shop.hub.schema_of = schema_of
+    shop.insert("a", 1)
+    with shop.follow(("a", "b"), None) as messages:
+        next(messages), next(messages)
+        built = VersionEnd(2, 0, (), NOTHING)
+        announce = partial(shop.hub.publish, built, {}, anew=frozenset(["b"]))
+        with shop.store.transaction(announce) as connection:
+            connection.execute("INSERT INTO b VALUES (7)")
+        assert isinstance(next_news(messages), TableSnapshot)  # of a alone
+        assert isinstance(next_news(messages), VersionEnd)
+        is_there = True
+        names = set()
+        while not isinstance(message := next_news(messages), VersionEnd):
+            assert isinstance(message, TableSnapshot)
+            names.add(message.schema.name)
+        assert names == {"a", "b"}
+
+
 def test_trouble_is_told_at_once(shop: Shop) -> None:
     with shop.follow(("a",), None) as messages:
         next(messages), next(messages)
