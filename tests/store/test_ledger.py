@@ -16,7 +16,7 @@ from upwell.store import freshness, ledger
 from upwell.store.ledger import SourceProgress
 
 #: The layout of Upwell's own tables, by the format of the stores that have it.
-LAYOUTS = {4: "57e6ffd2c65b83b6"}
+LAYOUTS = {4: "096c990f765b6591"}
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_780_000_000_000_000
