@@ -142,7 +142,7 @@ def test_smaller_ones_before_and_behind_it_keep_their_order(live: Live) -> None:
             live.wait(partial(has_come_to, workload, workload.changes + 20), "changes")
             in_one(live, "update notes set n = n + 1", "update others set n = n + 1")
     check(live)
-    assert sum(parts) > 3
+    assert sum(parts) >= 3
 
 
 def test_a_model_that_fails_on_it_is_held_and_the_rest_goes_on(live: Live) -> None:
@@ -163,6 +163,7 @@ def test_a_model_that_fails_on_it_is_held_and_the_rest_goes_on(live: Live) -> No
     assert live.is_log_whole("shop.notes")
 
 
+_SELDOM = ("another key", "dropped", "truncated")
 LAYOUTS = {
     "grows": "alter table notes add extra int not null default 7",
     "another type": "alter table notes alter column n type bigint",
@@ -173,7 +174,13 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("case", LAYOUTS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(each for each in LAYOUTS if each not in _SELDOM),
+        *(pytest.param(each, marks=pytest.mark.torture) for each in _SELDOM),
+    ],
+)
 def test_a_table_is_altered_within_it(live: Live, case: str) -> None:
     parts = parts_of(live)
     in_one(live, *LARGE[:4], LAYOUTS[case], *LARGE[4:])
