@@ -84,7 +84,8 @@ def test_comparisons_are_told(selling: ShopProject) -> None:
     reconcile_often(selling)
     with running(selling):
         eventually(
-            lambda: all(table["compared_at"] for table in answered(folder, "drift").data["tables"])
+            lambda: all(table["compared_at"] for table in answered(folder, "drift").data["tables"]),
+            seconds=90,
         )
         found = answered(folder, "drift").data
         assert found["drift"] == []
@@ -96,6 +97,7 @@ def test_comparisons_are_told(selling: ShopProject) -> None:
     assert answered(folder, "drift").data["tables"][0]["compared_at"]  # stopped, too
 
 
+@pytest.mark.torture
 def test_rows_that_a_damaged_store_lost_are_mended_and_the_lake_stays_whole(
     selling: ShopProject,
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_resumed_table_is_read_where_it_differs_and_changes_in_one_version(liv
         live.wait(lambda: not live.rows(f"FROM by_note EXCEPT ALL {query}"), "the model")
 
 
+@pytest.mark.torture
 def test_tables_paused_and_resumed_under_load_are_the_source_s(live: Live) -> None:
     with (
         live.running(),
