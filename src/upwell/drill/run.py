@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ def run_drill(*, quick: bool, tell: Tell, stop: threading.Event) -> dict[str, An
         with ExitStack() as closing:
             with _armed(shop.folder, starting) as armed:
                 closing.enter_context(supervisor.running())
+                # It answers before its tables are read, and more is to happen then.
+                drill.watch(partial(_all_happened, armed), _PATIENCE_SECONDS)
                 drill.note(armed, survived=drill.await_recovery())
             if not quick:
                 _from_nothing(drill, trials)
@@ -121,7 +124,7 @@ def _under_load(drill: _Drill, trials: Sequence[Trial], *, quick: bool) -> None:
     with _armed(drill.shop.folder, chosen) as armed:
         drill.kill("engine")  # the next one reads what is armed
         drill.watch(
-            lambda: all(fault.happened == fault.times for fault in armed.values()),
+            partial(_all_happened, armed),
             _LOAD_SECONDS[0 if quick else 1],
         )
     drill.note(armed, survived=drill.await_recovery())
@@ -138,7 +141,7 @@ def _from_nothing(drill: _Drill, trials: Sequence[Trial]) -> None:
         shutil.rmtree(drill.shop.folder / LAKE)
         drill.kill("engine")
         drill.watch(
-            lambda: all(fault.happened == fault.times for fault in armed.values()),
+            partial(_all_happened, armed),
             _PATIENCE_SECONDS,
         )
     drill.note(armed, survived=drill.await_recovery())
@@ -152,12 +155,16 @@ def _without_hot_store(drill: _Drill, trials: Sequence[Trial]) -> None:
         drill.shop.place.hot_store.unlink(missing_ok=True)
         drill.kill("engine")
         drill.watch(
-            lambda: all(fault.happened == fault.times for fault in armed.values()),
+            partial(_all_happened, armed),
             _PATIENCE_SECONDS,
         )
     survived = drill.await_recovery()
     drill.note(armed, survived=survived)
     drill.outcomes.append(Outcome("hot store", "the hot store deleted under load", 1, survived))
+
+
+def _all_happened(armed: Mapping[Trial, Fault]) -> bool:
+    return all(fault.happened == fault.times for fault in armed.values())
 
 
 @contextmanager

@@ -36,7 +36,7 @@ _START, _ANEW, _LOAD, _REBUILD = Phase
 TRIALS = (
     # A start folds the log in for sure; load reaches the size at which it is only after a while.
     Trial("store.before_checkpoint", _START, "before the write-ahead log is folded in"),
-    Trial("store.after_checkpoint", _START, "after the write-ahead log is folded in", at=2),
+    Trial("store.after_checkpoint", _START, "after the write-ahead log is folded in"),
     Trial("start.source_begun", _START, "source keeps its log, store does not know yet"),
     Trial("copy.begun", _START, "written down what is to be read"),
     Trial("copy.planned", _START, "a table cut into parts", at=2),
