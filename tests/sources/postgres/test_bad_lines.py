@@ -12,7 +12,7 @@ import pytest
 from upwell.core.errors import Unavailable
 from upwell.core.position import Position
 from upwell.core.protocols import SourceTable
-from upwell.sources.postgres import PostgresSource, channel, completeness
+from upwell.sources.postgres import PostgresSource, channel, session
 from upwell.sources.postgres import copy as copying
 from upwell.sources.postgres import stream as streaming
 from upwell.sources.postgres.checksum import row_checksums, wal_position
@@ -90,7 +90,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedConnection, "answer_seconds", PATIENCE_SECONDS)
     monkeypatch.setattr(copying, "PART_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(channel, "_CANCEL_SECONDS", PATIENCE_SECONDS)
-    monkeypatch.setattr(completeness, "_ANSWER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(session, "_SHORT_ANSWER_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(streaming, "SILENCE_SECONDS", PATIENCE_SECONDS)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from upwell.core.position import Position
 from upwell.core.protocols import LayoutChange, SourceBatch, TableChanges, Truncation
+from upwell.sources.asking import Asking
 from upwell.sources.postgres import PostgresSource
 from upwell.sources.postgres.checksum import row_checksums, wal_position
-from upwell.sources.postgres.completeness import SourceClock
 from upwell.sources.postgres.stream import PostgresStream
 
 from .conftest import Database
@@ -397,7 +397,7 @@ def test_our_clock_is_compared_with_the_sources_before_the_first_batch(
     )
     database_18.sources.append(source)
     database_18.run("insert into a values (1)")
-    monkeypatch.setattr(SourceClock, "_run", lambda _: None)  # the thread is late
+    monkeypatch.setattr(Asking, "_run", lambda _: None)  # the thread is late
     batch = source.stream(position, tables).poll(10)
     assert batch is not None
     assert abs(batch.clock_skew_us - hour_us) < 5_000_000

@@ -8,13 +8,12 @@ come from a connection of their own; if that fails, time just stands still until
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
-from upwell.core.errors import UpwellError
 from upwell.core.protocols import Burden
+from upwell.sources.asking import Asking
 from upwell.sources.mysql.places import Place
 from upwell.sources.mysql.server import Reading, Server, bytes_from, connections_of_user, read_clock
 from upwell.sources.mysql.session import Session, session
@@ -43,7 +42,6 @@ class SourceClock:
         noticed: Callable[[Reading], None],
         now_us: Callable[[], int],
     ) -> None:
-        self._address = address
         self._server = server
         self.needed_from = needed_from
         self.burden: Burden | None = None
@@ -51,9 +49,15 @@ class SourceClock:
         self._noticed = noticed
         self._now_us = now_us
         self._readings: deque[Reading] = deque(maxlen=_MOST_READINGS)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upwell-clock", daemon=True)
-        self._thread.start()
+        self._asking = Asking(
+            "upwell-clock",
+            lambda: session(address),
+            self._ask,
+            failed=lambda error: _log.warning("the source's clock cannot be read: %s", error),
+            every_seconds=READING_SECONDS,
+            again_seconds=_CONNECTING_SECONDS,
+        )
+        self._asking.start()
 
     def passed(self, place: Place) -> Reading | None:
         """The newest reading that a stream at ``place`` has reached, once; None if no newer."""
@@ -63,22 +67,14 @@ class SourceClock:
         return newest
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join()
+        """Returns soon, whatever the server does."""
+        self._asking.close()
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                with session(self._address) as opened:
-                    while not self._closing.is_set():
-                        reading = read_clock(opened, self._server, self._now_us)
-                        self._readings.append(reading)
-                        self._noticed(reading)
-                        self._weigh(opened)
-                        self._closing.wait(READING_SECONDS)
-            except UpwellError as error:
-                _log.warning("the source's clock cannot be read: %s", error)
-                self._closing.wait(_CONNECTING_SECONDS)
+    def _ask(self, opened: Session) -> None:
+        reading = read_clock(opened, self._server, self._now_us)
+        self._readings.append(reading)
+        self._noticed(reading)
+        self._weigh(opened)
 
     def _weigh(self, opened: Session) -> None:
         """The server discards its log by a rule of its own: there is no limit to tell."""

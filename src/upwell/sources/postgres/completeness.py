@@ -9,7 +9,6 @@ until it is back.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,8 +19,9 @@ import psycopg
 
 from upwell.core.errors import Unavailable
 from upwell.core.protocols import Burden
+from upwell.sources.asking import Asking
 from upwell.sources.postgres.presence import Presence
-from upwell.sources.postgres.session import BoundedConnection, connection_text
+from upwell.sources.postgres.session import kept_connection
 from upwell.sources.postgres.standby import Offering
 from upwell.sources.postgres.wal import is_reached, lsn_of, timeline_of
 
@@ -29,9 +29,6 @@ READING_SECONDS = 0.5
 #: What following costs the source is looked at this often.
 BURDEN_SECONDS = 5.0
 _CONNECTING_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
-#: A thread that waits for a server which does not answer is left to find that out by itself.
-_CLOSING_SECONDS = 1.0
 _MOST_READINGS = 120
 _READ: LiteralString = """
     select pg_current_wal_flush_lsn()::text,
@@ -87,7 +84,6 @@ class SourceClock:
         noticed: Callable[[Reading], None],
         now_us: Callable[[], int],
     ) -> None:
-        self._url = url
         self._slot = slot
         self._timeline = timeline
         self._presence = presence
@@ -97,9 +93,15 @@ class SourceClock:
         self._noticed = noticed
         self._now_us = now_us
         self._readings: deque[Reading] = deque(maxlen=_MOST_READINGS)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upwell-clock", daemon=True)
-        self._thread.start()
+        self._asking = Asking(
+            "upwell-clock",
+            lambda: kept_connection(url, f"{slot} clock"),
+            self._ask,
+            failed=lambda error: _log.warning("the source's clock cannot be read: %s", error),
+            every_seconds=READING_SECONDS,
+            again_seconds=_CONNECTING_SECONDS,
+        )
+        self._asking.start()
 
     def passed(self, progress: int) -> Reading | None:
         """The newest reading that a stream at ``progress`` has reached, once; None if no newer."""
@@ -110,41 +112,26 @@ class SourceClock:
 
     def close(self) -> None:
         """Returns soon; ``noticed`` is not called any more, but for a call under way."""
-        self._closing.set()
-        self._thread.join(_CLOSING_SECONDS)
+        self._asking.close()
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                with BoundedConnection.connect(
-                    connection_text(self._url, application=f"{self._slot} clock"), autocommit=True
-                ) as connection:
-                    connection.answer_seconds = _ANSWER_SECONDS
-                    self._read_until_closing(connection)
-            except Exception as error:  # noqa: BLE001 - whatever a server says, time goes on
-                _log.warning("the source's clock cannot be read: %s", error)
-                self._closing.wait(_CONNECTING_SECONDS)
-
-    def _read_until_closing(self, connection: psycopg.Connection) -> None:
-        while not self._closing.is_set():
-            reading = read_clock(connection, self._now_us)
-            if self._closing.is_set():
-                return
-            if reading.timeline != self._timeline:
-                raise Unavailable(
-                    "server_of_another_timeline",
-                    f"this server is on timeline {reading.timeline}, the log that is followed on "
-                    f"{self._timeline}",
-                    next_step="see that the URL leads to the server that takes writes",
-                )
-            self._readings.append(reading)
-            self._noticed(reading)
-            if time.monotonic() - self._weighed_at > BURDEN_SECONDS:
-                self._weighed_at = time.monotonic()
-                self.burden = _weigh(connection, self._slot)
-                self.offering.look(connection)
-                self._presence.look(connection)
-            self._closing.wait(READING_SECONDS)
+    def _ask(self, connection: psycopg.Connection) -> None:
+        reading = read_clock(connection, self._now_us)
+        if self._asking.is_closing:
+            return
+        if reading.timeline != self._timeline:
+            raise Unavailable(
+                "server_of_another_timeline",
+                f"this server is on timeline {reading.timeline}, the log that is followed on "
+                f"{self._timeline}",
+                next_step="see that the URL leads to the server that takes writes",
+            )
+        self._readings.append(reading)
+        self._noticed(reading)
+        if time.monotonic() - self._weighed_at > BURDEN_SECONDS:
+            self._weighed_at = time.monotonic()
+            self.burden = _weigh(connection, self._slot)
+            self.offering.look(connection)
+            self._presence.look(connection)
 
 
 def _weigh(connection: psycopg.Connection, slot: str) -> Burden | None:

@@ -44,6 +44,8 @@ _BEHAVIOUR = {
 }
 #: A little more than the server itself allows a statement: past it, nobody is there to answer.
 ANSWER_SECONDS = 65.0
+#: The same, for what is asked again a moment later.
+_SHORT_ANSWER_SECONDS = 10.0
 _LONGEST_MESSAGE = 2000
 _Result = TypeVar("_Result")
 _KEEPALIVES = {
@@ -215,6 +217,15 @@ class BoundedConnection(psycopg.Connection):
                 raise
         self.close()
         raise psycopg.OperationalError(f"no answer within {bound:g} seconds")
+
+
+def kept_connection(url: str, application: str) -> BoundedConnection:
+    """A connection for short questions that are asked again and again; raises what psycopg does."""
+    connection = BoundedConnection.connect(
+        connection_text(url, application=application), autocommit=True
+    )
+    connection.answer_seconds = _SHORT_ANSWER_SECONDS
+    return connection
 
 
 @contextmanager

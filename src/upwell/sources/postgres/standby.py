@@ -9,18 +9,16 @@ where its address is known, and nothing is claimed where it is not.
 from __future__ import annotations
 
 import logging
-import threading
 from typing import LiteralString
 
 import psycopg
 
 from upwell.core.protocols import Failover
-from upwell.sources.postgres.session import BoundedConnection, connection_text
+from upwell.sources.asking import Asking
+from upwell.sources.postgres.session import kept_connection
 
 #: A standby is asked this often.
 ASKING_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
-_CLOSING_SECONDS = 1.0
 #: The first version that has failover slots.
 FAILOVER_VERSION = 170_000
 #: Fields that older versions lack are NULL this way. A name may be quoted, ``*`` stands for none.
@@ -74,34 +72,29 @@ class StandbyWatch:
     """Asks a standby in a thread of its own whether it has a usable copy of a slot."""
 
     def __init__(self, url: str, slot: str) -> None:
-        self._url = url
         self._slot = slot
         self.is_synced: bool | None = None
         self.why = "the standby was not asked yet"
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upwell-standby", daemon=True)
-        self._thread.start()
+        self._asking = Asking(
+            "upwell-standby",
+            lambda: kept_connection(url, f"{slot} standby"),
+            self._ask,
+            failed=self._note,
+            every_seconds=ASKING_SECONDS,
+            again_seconds=ASKING_SECONDS,
+        )
+        self._asking.start()
 
     def close(self) -> None:
         """Returns soon, whatever the standby does."""
-        self._closing.set()
-        self._thread.join(_CLOSING_SECONDS)
+        self._asking.close()
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                with BoundedConnection.connect(
-                    connection_text(self._url, application=f"{self._slot} standby"),
-                    autocommit=True,
-                ) as connection:
-                    connection.answer_seconds = _ANSWER_SECONDS
-                    while not self._closing.is_set():
-                        self.is_synced, self.why = is_synced(connection, self._slot)
-                        self._closing.wait(ASKING_SECONDS)
-            except Exception as error:  # noqa: BLE001 - whatever it says, it is only not known
-                self.is_synced, self.why = None, "the standby does not answer"
-                _log.warning("the standby cannot be asked for its slots: %s", error)
-                self._closing.wait(ASKING_SECONDS)
+    def _ask(self, connection: psycopg.Connection) -> None:
+        self.is_synced, self.why = is_synced(connection, self._slot)
+
+    def _note(self, error: Exception) -> None:
+        self.is_synced, self.why = None, "the standby does not answer"
+        _log.warning("the standby cannot be asked for its slots: %s", error)
 
 
 def is_synced(connection: psycopg.Connection, slot: str) -> tuple[bool | None, str]:
