@@ -16,7 +16,7 @@ import msgspec
 
 from upwell.core.errors import Unavailable, UsageError
 from upwell.core.histogram import Histogram
-from upwell.core.schema import Column, TableSchema
+from upwell.core.schema import Column, TableSchema, source_of
 from upwell.core.sql import quote_table
 from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
@@ -209,7 +209,7 @@ def stored_status(
     """The same of a store that no engine holds."""
     now_us = time.time_ns() // 1000
     sources = []
-    for name in sorted({table.partition(".")[0] for table in layouts}):
+    for name in sorted({source_of(table) for table in layouts}):
         known = ledger.progress(connection, name)
         age_ms = (now_us - known.complete_through_us) // 1000
         sources.append(
@@ -421,7 +421,7 @@ def _check_resumable(name: str, tables: TableStates, engine: Engine) -> None:
             where=name,
             next_step=f"`upwell resync {name}` compares it with its source.",
         )
-    (following,) = [each for each in engine.followings if each.name == name.partition(".")[0]]
+    (following,) = [each for each in engine.followings if each.name == source_of(name)]
     if following.stream is None or following.lost is not None:
         raise Unavailable(
             "source_away",

@@ -21,6 +21,7 @@ import duckdb
 import structlog
 
 from upwell.core.errors import UpwellError
+from upwell.core.schema import source_of
 from upwell.core.sql import quote_table
 from upwell.ingest.tables import captured, change_logs
 from upwell.publishing import Publishing
@@ -179,7 +180,7 @@ def look(connection: duckdb.DuckDBPyConnection) -> tuple[Mark, list[Logged]]:
     """What the store holds at the version ``connection`` sees: the mark of it, and the logs."""
     version = ledger.latest_version(connection)
     logs = change_logs(connection)
-    sources = {each.name.partition(".")[0] for each in logs}
+    sources = {source_of(each.name) for each in logs}
     frozen = {name: each.frozen for name, each in captured(connection).items() if each.frozen}
     mark = Mark(
         format=FORMAT_WITH_FROZEN if frozen else FORMAT,

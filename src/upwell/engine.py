@@ -35,11 +35,7 @@ from upwell.core.errors import (
 from upwell.core.faults import reach
 from upwell.core.memory import give_back_memory
 from upwell.core.position import BEGINNING, Position
-from upwell.core.protocols import (
-    Int64s,
-    SourceBatch,
-    TableChanges,
-)
+from upwell.core.protocols import Int64s, SourceBatch, TableChanges
 from upwell.feed.hub import FeedHub
 from upwell.following import POLL_BETWEEN_PARTS_SECONDS, POLL_SECONDS, Following
 from upwell.gathering import Gathering

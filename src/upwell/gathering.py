@@ -20,6 +20,7 @@ from upwell.copying import Copier, Moved, PartRead, PartSame, Planned, RowsRead
 from upwell.core.faults import reach
 from upwell.core.position import Position
 from upwell.core.protocols import Checksum, KeyRange, LayoutChange, Source, SourceTable
+from upwell.core.schema import source_of
 from upwell.core.sql import quote_table
 from upwell.ingest import copies
 from upwell.ingest.copied import CopiedTables
@@ -128,7 +129,7 @@ class Gathering:
 
     def _is_mine(self, copying: Copying) -> bool:
         name = copying.table.name
-        return name.partition(".")[0] == self._source.name and name not in self._tables.late
+        return source_of(name) == self._source.name and name not in self._tables.late
 
     def _forget(self, name: str) -> None:
         self._copier.forget(name)

@@ -14,6 +14,7 @@ import duckdb
 
 from upwell.core.errors import IntegrityError
 from upwell.core.faults import reach
+from upwell.core.schema import source_of
 from upwell.core.sql import quote_table, quoted_list
 from upwell.ingest.tables import (
     Captured,
@@ -130,7 +131,7 @@ def begin_logs_anew(store: HotStore) -> None:
     layouts = captured_tables(store.writer)
     store.checkpoint()
     for name, schema in layouts.items():
-        source = name.partition(".")[0]
+        source = source_of(name)
         known = ledger.progress(store.writer, source)
         columns = quoted_list(schema.column_names)
         log = quote_table(log_name(name))

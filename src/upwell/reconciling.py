@@ -28,6 +28,7 @@ import structlog
 from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError
 from upwell.core.faults import reach
 from upwell.core.protocols import SourceTable, SourceTables
+from upwell.core.schema import source_of
 from upwell.core.sql import quote_table, quoted_list
 from upwell.following import Following
 from upwell.ingest import copies, settle, tables
@@ -302,7 +303,7 @@ class Reconciling:
 
     @staticmethod
     def _is_of(following: Following, name: str) -> bool:
-        return name.partition(".")[0] == following.name
+        return source_of(name) == following.name
 
     def _is_well(self, following: Following) -> bool:
         """Whether a source can be asked for more than its changes."""

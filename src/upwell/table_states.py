@@ -25,7 +25,7 @@ from upwell.core.protocols import (
     TableChanges,
     Truncation,
 )
-from upwell.core.schema import TableSchema
+from upwell.core.schema import TableSchema, source_of
 from upwell.core.sql import quote_table
 from upwell.ingest import copies, tables
 from upwell.ingest.copies import Copying
@@ -89,12 +89,12 @@ class TableStates:
 
     def is_reading(self, source: str) -> bool:
         """Whether a table of a source is being read."""
-        return any(name.partition(".")[0] == source for name in self.copying)
+        return any(source_of(name) == source for name in self.copying)
 
     def names(self, source: str) -> set[str]:
         """The tables known of a source."""
         known = self._captured.keys() | self.copying.keys()
-        return {name for name in known if name.partition(".")[0] == source}
+        return {name for name in known if source_of(name) == source}
 
     def followed(self, source: str) -> list[SourceTable]:
         """The tables of a source whose changes are taken in, in the states last known."""
@@ -244,7 +244,7 @@ class TableStates:
         with self._store.transaction() as connection:
             ledger.write_identity(connection, source, succession.identity)
         for name, copying in [*self.copying.items()]:
-            if name.partition(".")[0] != source or copying.reach <= succession.shared_through:
+            if source_of(name) != source or copying.reach <= succession.shared_through:
                 continue
             if self.is_compared(name):
                 self.compare(copying.table)

@@ -22,6 +22,7 @@ from upwell.core.protocols import (
     Truncation,
     with_constants,
 )
+from upwell.core.schema import source_of
 from upwell.following import Following
 from upwell.ingest import settle
 from upwell.ingest.copies import Copying
@@ -169,7 +170,7 @@ class Upkeep:
 
     def pause_asked(self, following: Following) -> None:
         """Let tables stand still that are to be paused, of one source, also one that is away."""
-        asked = {name for name in self._to_pause if name.partition(".")[0] == following.name}
+        asked = {name for name in self._to_pause if source_of(name) == following.name}
         if not asked:
             return
         for name in asked & self._tables.layouts.keys():
@@ -183,7 +184,7 @@ class Upkeep:
 
     def resync_asked(self, following: Following) -> None:
         """Begin what ``resync`` was asked for, of one source."""
-        asked = {name for name in self._to_resync if name.partition(".")[0] == following.name}
+        asked = {name for name in self._to_resync if source_of(name) == following.name}
         if not asked or following.stream is None:
             return
         states = {name: self._tables.state_of(name) for name in asked}
@@ -214,7 +215,7 @@ class Upkeep:
         """
         if following.log_policy.lost == "resync" and not self._versions.lake_trouble:
             return isinstance(following.lost, GapError)
-        return any(name.partition(".")[0] == following.name for name in self._to_resync)
+        return any(source_of(name) == following.name for name in self._to_resync)
 
     def begin_anew(self, following: Following, why: UpwellError) -> None:
         """Follow a source again whose log was lost: all its tables are compared with what they are
@@ -267,7 +268,7 @@ class Upkeep:
         which must not count as newer than what is read behind it.
         """
         for name, at_us in list(self._late.items()):
-            is_mine = name.partition(".")[0] == following.name
+            is_mine = source_of(name) == following.name
             if not is_mine or following.complete_through_us <= at_us:
                 continue
             del self._late[name]

@@ -41,3 +41,8 @@ class TableSchema:
         """Indexes of ``names`` among the columns."""
         order = {name: index for index, name in enumerate(self.column_names)}
         return tuple(order[name] for name in names)
+
+
+def source_of(table: str) -> str:
+    """The source of a captured table, by its name in SQL: ``shop.orders`` is one of ``shop``."""
+    return table.partition(".")[0]

@@ -123,10 +123,7 @@ def _under_load(drill: _Drill, trials: Sequence[Trial], *, quick: bool) -> None:
     chosen = [trial for trial in trials if trial.phase is Phase.LOAD]
     with _armed(drill.shop.folder, chosen) as armed:
         drill.kill("engine")  # the next one reads what is armed
-        drill.watch(
-            partial(_all_happened, armed),
-            _LOAD_SECONDS[0 if quick else 1],
-        )
+        drill.watch(partial(_all_happened, armed), _LOAD_SECONDS[0 if quick else 1])
     drill.note(armed, survived=drill.await_recovery())
     drill.kill("web")
     survived = drill.await_recovery()
@@ -140,10 +137,7 @@ def _from_nothing(drill: _Drill, trials: Sequence[Trial]) -> None:
         drill.shop.place.hot_store.unlink(missing_ok=True)
         shutil.rmtree(drill.shop.folder / LAKE)
         drill.kill("engine")
-        drill.watch(
-            partial(_all_happened, armed),
-            _PATIENCE_SECONDS,
-        )
+        drill.watch(partial(_all_happened, armed), _PATIENCE_SECONDS)
     drill.note(armed, survived=drill.await_recovery())
 
 
@@ -154,10 +148,7 @@ def _without_hot_store(drill: _Drill, trials: Sequence[Trial]) -> None:
     with _armed(drill.shop.folder, chosen) as armed:
         drill.shop.place.hot_store.unlink(missing_ok=True)
         drill.kill("engine")
-        drill.watch(
-            partial(_all_happened, armed),
-            _PATIENCE_SECONDS,
-        )
+        drill.watch(partial(_all_happened, armed), _PATIENCE_SECONDS)
     survived = drill.await_recovery()
     drill.note(armed, survived=survived)
     drill.outcomes.append(Outcome("hot store", "the hot store deleted under load", 1, survived))

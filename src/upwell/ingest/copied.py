@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from upwell.core.protocols import Int64s, Operation, TableChanges, Transactions
-from upwell.core.schema import Column, TableSchema
+from upwell.core.schema import Column, TableSchema, source_of
 from upwell.core.sql import column_definition, quote, quote_table, quoted_list, screened
 from upwell.ingest.images import Touched, chain_images, last_images
 from upwell.ingest.quarantine import without_refused
@@ -43,7 +43,7 @@ _PART = "_part"
 
 def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
     """Make the table that a copy of ``schema`` is gathered in, empty, replacing what was there."""
-    source = schema.name.partition(".")[0]
+    source = source_of(schema.name)
     for prefix in (_COPIED, _TOUCHED):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(prefix + source)}")
     key = [schema.column(name) for name in schema.key]

@@ -15,7 +15,7 @@ import msgspec
 
 from upwell.core.errors import EnvironmentFault
 from upwell.core.protocols import SourceTable
-from upwell.core.schema import Column, TableSchema
+from upwell.core.schema import Column, TableSchema, source_of
 from upwell.core.sql import column_definition, quote, quote_table
 from upwell.ingest.staging import is_ours
 from upwell.store.lake.logged import Logged
@@ -99,7 +99,7 @@ def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
     """
     schema = of.schema
     refuse_our_names(schema)
-    source = schema.name.partition(".")[0]
+    source = source_of(schema.name)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
     for name, columns in (
         (schema.name, schema.columns),

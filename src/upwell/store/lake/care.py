@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from upwell.core.errors import IntegrityError
+from upwell.core.schema import source_of
 from upwell.store.lake.compaction import Compacted, compact
 from upwell.store.lake.retention import cut_off, fold
 from upwell.store.lake.sweep import Sweeper
@@ -84,7 +85,7 @@ class Care:
         mark = self._writer.mark
         for table in self._writer.tables():
             days = self._history_days.get(table.name)
-            source = table.name.partition(".")[0]
+            source = source_of(table.name)
             before = cut_off(mark, source, timedelta(days=days)) if days else None
             if before is None:
                 continue
