@@ -17,7 +17,7 @@ import msgspec
 from upwell.core.errors import Unavailable, UsageError
 from upwell.core.histogram import Histogram
 from upwell.core.schema import Column, TableSchema, source_of
-from upwell.core.sql import quote_table
+from upwell.core.sql import count_rows, quote_table
 from upwell.engine import Engine
 from upwell.feed.hub import FeedHub
 from upwell.ingest.tables import captured, change_logs, log_name
@@ -249,7 +249,7 @@ def _contents(
         "tables": [
             {
                 "name": name,
-                "rows": _count(connection, name),
+                "rows": count_rows(connection, name),
                 "trouble": still.get(name, ""),
                 "is_paused": still.get(name) == paused(name),
                 **(comparisons.get(name) or _NEVER_COMPARED),
@@ -259,13 +259,13 @@ def _contents(
         "models": [
             {
                 "name": model.name,
-                "rows": _count(connection, model.name),
+                "rows": count_rows(connection, model.name),
                 "refresh": explain(plan, model.name).refresh,
             }
             for model in plan.models
         ],
         "changes": ledger.changes(connection),
-        "quarantined": _count(connection, "upwell.quarantine"),
+        "quarantined": count_rows(connection, "upwell.quarantine"),
     }
 
 
@@ -294,11 +294,6 @@ def _comparisons(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, A
         }
         for name in latest.keys() | due.keys()
     }
-
-
-def _count(connection: duckdb.DuckDBPyConnection, name: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {quote_table(name)}").fetchone()
-    return int(row[0]) if row else 0
 
 
 def explained(plan: Plan, name: str) -> dict[str, Any]:

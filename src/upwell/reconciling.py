@@ -29,7 +29,7 @@ from upwell.core.errors import EnvironmentFault, Unavailable, UpwellError
 from upwell.core.faults import reach
 from upwell.core.protocols import SourceTable, SourceTables
 from upwell.core.schema import source_of
-from upwell.core.sql import quote_table, quoted_list
+from upwell.core.sql import count_rows, quote_table, quoted_list
 from upwell.following import Following
 from upwell.ingest import copies, settle, tables
 from upwell.ingest.copied import CopiedTables
@@ -136,8 +136,7 @@ class Reconciling:
         writer = self._store.writer
         differing = settle.find_differing(writer, schema, within)
         places = sum(settle.is_differing(writer, condition(schema, each)) for each in ranges)
-        row = writer.execute(f"SELECT count(*) FROM {quote_table(name)}").fetchone()
-        rows = (int(row[0]) if row else 0) + differing.missing - differing.unexpected
+        rows = count_rows(writer, name) + differing.missing - differing.unexpected
         found = Comparison(
             self._versions.next if differing.rows else self._versions.next - 1,
             name,
@@ -265,7 +264,7 @@ class Reconciling:
         if now is None or not is_alike(state, looked) or not state.state:
             return False  # what has become of it comes with its log
         as_a_whole = not source.has_ordered_keys(state.schema)
-        if as_a_whole and self._rows(state.name) > MOST_ROWS_AS_A_WHOLE:
+        if as_a_whole and count_rows(self._store.writer, state.name) > MOST_ROWS_AS_A_WHOLE:
             log.info("comparison_not_begun", table=state.name, why="its key has another order")
             return False
         self.gently.add(state.name)
@@ -324,10 +323,6 @@ class Reconciling:
         caps = (following.log_policy.cap_bytes, burden.limit_bytes)
         least = min(cap for cap in caps if cap is not None)
         return burden.retained_bytes > NEAR_CAP * least
-
-    def _rows(self, name: str) -> int:
-        row = self._store.writer.execute(f"SELECT count(*) FROM {quote_table(name)}").fetchone()
-        return int(row[0]) if row else 0
 
 
 def is_alike(state: SourceTable, looked: SourceTables) -> bool:

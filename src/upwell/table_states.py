@@ -26,7 +26,7 @@ from upwell.core.protocols import (
     Truncation,
 )
 from upwell.core.schema import TableSchema, source_of
-from upwell.core.sql import quote_table
+from upwell.core.sql import count_rows
 from upwell.ingest import copies, tables
 from upwell.ingest.copies import Copying
 from upwell.ingest.ranges import as_part, key_ranges
@@ -208,8 +208,8 @@ class TableStates:
             whole = [KeyRange(None, None)]
             found = whole if as_a_whole else key_ranges(connection, table.schema)
             ranges = [as_part(each) for each in found]
-            row = connection.execute(f"SELECT count(*) FROM {quote_table(table.name)}").fetchone()
-            copies.set_plan(connection, table.name, CopyPlan(ranges, row[0] if row else 0))
+            plan = CopyPlan(ranges, count_rows(connection, table.name))
+            copies.set_plan(connection, table.name, plan)
             if why:
                 tables.freeze(connection, table.name, f"{table.name} is being compared: {why}")
         self.read_again()

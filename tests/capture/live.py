@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, Self
 
+import duckdb
 import psycopg
 import pyarrow as pa
 
@@ -231,6 +232,18 @@ class Live:
         return not self.rows(
             f"({summed} EXCEPT ALL {current}) UNION ALL ({current} EXCEPT ALL {summed})"
         )
+
+    def damage(self, *statements: str) -> None:
+        """Change what is stored as nothing of ours would."""
+        is_done = threading.Event()
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
+            for statement in statements:
+                connection.execute(statement)
+            is_done.set()
+
+        self.engine.submit(work)
+        self.wait(is_done.is_set, "damage")
 
     def followed(self, table: str) -> list[tuple[object, ...]]:
         """What a new follower of the feed gets."""

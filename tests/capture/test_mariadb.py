@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import duckdb
 import pymysql
 import pytest
 
@@ -210,19 +208,6 @@ KEYS = {
 }
 
 
-def damage(live: Live, *statements: str) -> None:
-    """Change what is stored as nothing of ours would."""
-    is_done = threading.Event()
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        for statement in statements:
-            connection.execute(statement)
-        is_done.set()
-
-    live.engine.submit(work)
-    live.wait(is_done.is_set, "damage")
-
-
 def resync(live: Live, *names: str) -> None:
     live.engine.upkeep.resync(names)
     live.wait(lambda: names[0] in live.states.copying, "begun")
@@ -244,8 +229,7 @@ def test_only_ranges_that_differ_are_read(live: Live, shop: Database) -> None:
         resync(live, *tables)
         live.wait_until_equal()
         assert live.source.parts_read == []
-        damage(
-            live,
+        live.damage(
             *(f"UPDATE {table} SET n = -1 WHERE n = 700" for table in tables),
             *(f"DELETE FROM {table} WHERE n = 1400" for table in tables),
         )
@@ -260,7 +244,7 @@ def test_a_table_is_followed_while_it_is_compared(live: Live) -> None:
     with live.running(), workload(live, 5) as work:
         live.wait_until_settled()
         for _ in range(3):
-            damage(live, "UPDATE shop.notes SET n = -1 WHERE id % 1000 = 17")
+            live.damage("UPDATE shop.notes SET n = -1 WHERE id % 1000 = 17")
             resync(live, "shop.notes")
         work.__exit__()
         live.wait_until_equal()

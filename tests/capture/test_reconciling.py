@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
-import duckdb
 import psycopg
 import pytest
 
@@ -38,19 +36,6 @@ def live(tmp_path: Path, database_18: Database) -> Live:
     return Live(tmp_path, database_18.url, database_18.slot, ["notes", "words"], models=models)
 
 
-def damage(live: Live, *statements: str) -> None:
-    """Change what is stored as nothing of ours would."""
-    is_done = threading.Event()
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        for statement in statements:
-            connection.execute(statement)
-        is_done.set()
-
-    live.engine.submit(work)
-    live.wait(is_done.is_set, "damage")
-
-
 def compared(live: Live, table: str) -> int:
     """How often a table was compared, as far as is known."""
     rows = live.rows(f"SELECT count(*) FROM {drift.TABLE} WHERE source_table = '{table}'")
@@ -75,8 +60,7 @@ def test_rows_that_drifted_are_found_counted_and_mended_under_load(live: Live) -
     with live.running(), Workload(live.url, "notes", seed=21) as workload:
         workload.pause_seconds = 0.005
         live.wait_until_settled()
-        damage(
-            live,
+        live.damage(
             "DELETE FROM shop.notes WHERE id = 20001",
             "UPDATE shop.notes SET n = -1 WHERE id IN (20002, 21900)",
             "INSERT INTO shop.notes VALUES (30000, 1, 'nobody wrote it', 'x')",
@@ -146,8 +130,7 @@ def test_models_are_right_also_where_a_crash_follows_the_mending(
 
     with live.running():
         live.wait_until_settled()
-        damage(
-            live,
+        live.damage(
             "UPDATE shop.notes SET n = -1 WHERE id = 20002",
             "DELETE FROM _upwell.facts WHERE name = 'models built'",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import psycopg
 import pytest
 
@@ -26,15 +25,6 @@ def live(tmp_path: Path, database_18: Database) -> Live:
         "insert into words select 'word ' || i, i from generate_series(1, 700) as i"
     )
     return Live(tmp_path, database_18.url, database_18.slot, ["notes", "lines", "words"])
-
-
-def damage(live: Live, statement: str) -> None:
-    """Change what is stored as nothing of ours would."""
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(statement)
-
-    live.engine.submit(work)
 
 
 def is_at(live: Live, version: int) -> bool:
@@ -62,9 +52,9 @@ def test_only_ranges_that_differ_are_read(live: Live) -> None:
     with live.running():
         live.wait_until_settled()
         live.source.parts_read.clear()
-        damage(live, "UPDATE shop.notes SET n = -1 WHERE id = 17")
-        damage(live, "DELETE FROM shop.notes WHERE id = 4900")
-        damage(live, "UPDATE shop.lines SET n = -1 WHERE n = 5")
+        live.damage("UPDATE shop.notes SET n = -1 WHERE id = 17")
+        live.damage("DELETE FROM shop.notes WHERE id = 4900")
+        live.damage("UPDATE shop.lines SET n = -1 WHERE n = 5")
         live.engine.upkeep.resync(["shop.notes", "shop.lines", "shop.words"])
         live.wait(lambda: len(live.states.copying) == 3, "begun")
         live.wait_until_settled()

@@ -93,6 +93,12 @@ def null_safe_equal(names: Iterable[str], left: str, right: str) -> str:
     )
 
 
+def count_rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    """How many rows a table has, by its name in SQL."""
+    row = connection.execute(f"SELECT count(*) FROM {quote_table(table)}").fetchone()
+    return int(row[0]) if row else 0
+
+
 def connect(
     path: str = ":memory:", *, zone: str, threads: int | None = None, read_only: bool = False
 ) -> duckdb.DuckDBPyConnection:

@@ -13,7 +13,7 @@ import msgspec
 
 from upwell.core.protocols import KeyRange
 from upwell.core.schema import TableSchema
-from upwell.core.sql import literal, quote, quote_table, quoted_list
+from upwell.core.sql import count_rows, literal, quote, quote_table, quoted_list
 
 #: A range has about a hundredth of the rows, within these bounds: the stored side's checksum of
 #: one is made between two versions.
@@ -31,8 +31,7 @@ PART_OF_KEYS = "keys "
 def key_ranges(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> list[KeyRange]:
     """Ranges that hold all keys there can be, about as many rows in each."""
     table, key = quote_table(schema.name), quoted_list(schema.key)
-    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    rows = int(row[0]) if row else 0
+    rows = count_rows(connection, schema.name)
     step = min(max(rows // 100, LEAST_ROWS), MOST_ROWS)
     keys = f"SELECT {key} FROM {table}"
     if step > 2 * _SAMPLED_A_RANGE:

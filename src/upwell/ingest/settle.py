@@ -17,7 +17,7 @@ from upwell.core.errors import IntegrityError
 from upwell.core.position import Position
 from upwell.core.protocols import LayoutChange
 from upwell.core.schema import TableSchema
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import count_rows, quote, quote_table, quoted_list
 from upwell.ingest import copies, tables
 from upwell.ingest.copied import CopiedTables, copied_rows
 from upwell.ingest.copies import Copying
@@ -97,8 +97,7 @@ def settle(connection: duckdb.DuckDBPyConnection, copying: Copying, moment: Mome
     tables.freeze(connection, schema.name, "")
     ledger.note_filled(connection, [schema.name])
     copies.finish(connection, schema.name)
-    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return Settled(int(row[0]) if row else 0, differing)
+    return Settled(count_rows(connection, schema.name), differing)
 
 
 def find_differing(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import duckdb
 
 from upwell.core.schema import Column
-from upwell.core.sql import quote, quote_table, quoted_list
+from upwell.core.sql import count_rows, quote, quote_table, quoted_list
 from upwell.transform.plan.bind import LOGICAL_TIME
 from upwell.transform.plan.nodes import Plan
 
@@ -67,7 +67,7 @@ def prove(
     columns = model.schema.columns
     parameters = {LOGICAL_TIME: logical_time_us} if f"${LOGICAL_TIME}" in model.query else {}
     started = stopwatch()
-    (rows,) = _one(connection, f"SELECT count(*) FROM {quote_table(name)}", {})
+    rows = count_rows(connection, name)
     differences = _differences(name, model.query, columns)
     totals = (
         "SELECT coalesce(-sum(_weight) FILTER (_weight < 0), 0),"
