@@ -138,7 +138,7 @@ def answers(
 
     def on_readings(_question: Question) -> Any:
         return {
-            "waiting": sorted({*engine.upkeep.to_resync, *engine.upkeep.to_pause, *tables.copying}),
+            "waiting": sorted(engine.upkeep.waiting),
             "readings": {
                 name: msgspec.to_builtins(each) for name, each in engine.upkeep.readings.items()
             },

@@ -77,6 +77,7 @@ class Upkeep:
         self._to_read: frozenset[str] = frozenset()  # of these, not to be compared first
         self._to_pause: frozenset[str] = frozenset()
         self._late: dict[str, int] = {}  # table → when its stream has passed the hole in it
+        self._ending: frozenset[str] = frozenset()  # of these, readings are being written down
         self.readings: dict[str, Reading] = {}
 
     @property
@@ -158,9 +159,12 @@ class Upkeep:
         self._to_resync = self._to_resync | set(names)
 
     @property
-    def to_pause(self) -> Collection[str]:
-        """Tables that are to be paused, and are not yet."""
-        return frozenset(self._to_pause)
+    def waiting(self) -> Collection[str]:
+        """Tables that are to be read, compared or paused, or being so; from any thread. Of one that
+        is no more among them, ``readings`` says how it was read last.
+        """
+        # In the order in which a table goes through them, so that none is missed on its way.
+        return {*self._to_resync, *self._to_pause, *self._tables.copying, *self._ending}
 
     def pause(self, names: Collection[str]) -> None:
         """Let stored tables stand still until ``resync`` is asked for them; callable from any
@@ -299,6 +303,13 @@ class Upkeep:
 
     def settle(self, following: Following, read: Sequence[Copying]) -> bool:
         """Let tables that were read to their end take their places, in one version."""
+        self._ending = frozenset(copying.table.name for copying in read)
+        try:
+            return self._settle(following, read)
+        finally:
+            self._ending = frozenset()
+
+    def _settle(self, following: Following, read: Sequence[Copying]) -> bool:
         compared = [each for each in read if self._tables.is_compared(each.table.name)]
         for copying in compared:
             self._end_comparison(following, copying)

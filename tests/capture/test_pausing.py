@@ -31,7 +31,9 @@ def live(tmp_path: Path, database_18: Database, monkeypatch: pytest.MonkeyPatch)
 
 def pause(live: Live, table: str) -> None:
     live.engine.upkeep.pause([table])
-    live.wait(lambda: live.states.is_paused(table) and not live.engine.upkeep.to_pause, "paused")
+    live.wait(
+        lambda: live.states.is_paused(table) and table not in live.engine.upkeep.waiting, "paused"
+    )
 
 
 def resume(live: Live, table: str) -> None:
