@@ -30,6 +30,7 @@ from upwell.sources.postgres.session import (
     address,
     connection_text,
     fault,
+    pass_over_notifications,
     translated,
 )
 
@@ -143,6 +144,7 @@ class _LibraryChannel:
                     size += len(message)
                     if message[:1] != b"d":
                         return b"".join(parts)
+                pass_over_notifications(self._connection)
         except psycopg.Error as error:
             raise _lost(self._where, str(error)) from error
         return b"".join(parts)
@@ -328,6 +330,7 @@ def _next_result(owner: BoundedConnection, where: str, deadline: float) -> pq.ab
             events = select.POLLIN | (select.POLLOUT if connection.flush() == 1 else 0)
             if _await(connection.socket, events, _left(deadline)):
                 connection.consume_input()
+                pass_over_notifications(connection)
         return connection.get_result()
     except psycopg.Error as error:
         raise _lost(where, str(error)) from error

@@ -16,6 +16,7 @@ from typing import TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq.abc import PGconn
 
 from upwell.core.errors import (
     EnvironmentFault,
@@ -200,7 +201,7 @@ class BoundedConnection(psycopg.Connection):
     """A connection that waits so long for an answer and no longer, whatever the other end does.
 
     Past ``answer_seconds`` it is closed and an error of psycopg leaves it. ``wait`` is the one
-    place in which psycopg waits, which is why this class inherits.
+    place in which psycopg waits, which is why this class inherits. Notifications are passed over.
     """
 
     answer_seconds: float = ANSWER_SECONDS
@@ -211,12 +212,31 @@ class BoundedConnection(psycopg.Connection):
         bound = self.answer_seconds if timeout is None else timeout
         until = time.monotonic() + bound
         try:
-            return super().wait(gen, interval, None if bound == math.inf else bound)
+            relieved = _relieved(self.pgconn, gen)
+            return super().wait(relieved, interval, None if bound == math.inf else bound)
         except psycopg.OperationalError:
             if time.monotonic() < until:
                 raise
         self.close()
         raise psycopg.OperationalError(f"no answer within {bound:g} seconds")
+
+
+def pass_over_notifications(connection: PGconn) -> None:
+    """Nobody asked for any, and libpq keeps what is not taken."""
+    while connection.notifies() is not None:
+        pass
+
+
+def _relieved(connection: PGconn, gen: PQGen[_Result]) -> PQGen[_Result]:
+    """The same, passing over notifications while it waits: psycopg itself does so at its end."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            pass_over_notifications(connection)
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # what a generator returns has no type here
 
 
 def kept_connection(url: str, application: str) -> BoundedConnection:
