@@ -88,7 +88,9 @@ class Gathering:
                 now = looked.tables[table.name]
                 found[table.name] = LayoutChange(now, why="its rows were written anew")
             elif not found[table.name].why:
-                found[table.name] = LayoutChange(found[table.name].now, why="its layout changed")
+                change = found[table.name]
+                why = change.unlogged or "its layout changed"
+                found[table.name] = LayoutChange(change.now, why=why)
         return found
 
     def step(self, version: int) -> bool:

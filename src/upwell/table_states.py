@@ -159,7 +159,7 @@ class TableStates:
             return name in self.copying
         if not isinstance(change, LayoutChange):
             return False
-        if self.is_of_other_terms(change):
+        if self.is_of_other_terms(change) or change.unlogged:
             return True
         match self.policy(name):
             case "evolve":
@@ -170,22 +170,32 @@ class TableStates:
                 is_same_key = change.now.schema.key == self.layouts[name].key
                 return change.unfit is not None or not is_same_key
 
-    def part_with(self, change: Truncation | LayoutChange) -> None:
-        """Read a table anew whose rows do not stand any more, or let it stand still."""
+    def part_with(self, change: Truncation | LayoutChange, *, is_comparable: bool = False) -> None:
+        """Read a table anew whose rows do not stand any more, or let it stand still. Where some may
+        stand it is compared, if it ``is_comparable``: by ranges of its keys.
+        """
         name = change.table
         if isinstance(change, Truncation):
             self.read_anew(self.copying[name].table, "it was truncated")
         elif change.unfit is not None:
             self.freeze(name, change.unfit.in_a_line)
+        elif self._is_as_stored(change) and is_comparable:
+            self.compare(change.now, change.unlogged)
         elif self.policy(name) == "evolve" or self.is_of_other_terms(change):
-            self.read_anew(change.now, change.why)
+            self.read_anew(change.now, change.why or change.unlogged)
         else:
-            why = change.why or "its layout changed"
+            why = change.why or change.unlogged or "its layout changed"
             self.freeze(
                 name,
                 f"{name} stands still, as upwell.yaml asks for: {why}. `upwell resync {name}` "
                 f"reads it as it is now.",
             )
+
+    def _is_as_stored(self, change: LayoutChange) -> bool:
+        """Whether only the rows of a stored table may be others."""
+        is_same = change.now.schema == self.layouts.get(change.table)
+        is_of_rows = bool(change.unlogged) and not change.why
+        return is_of_rows and is_same and not self.is_of_other_terms(change)
 
     def read_anew(self, table: SourceTable, why: str) -> None:
         """Begin to read a table; what is stored of it stands still until that has ended."""

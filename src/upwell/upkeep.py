@@ -143,7 +143,11 @@ class Upkeep:
                 continue
             if isinstance(change, LayoutChange) and self._tables.is_of_other_terms(change):
                 self._report("privacy_changed", table=name)
-            self._tables.part_with(change)
+            self._tables.part_with(
+                change,
+                is_comparable=isinstance(change, LayoutChange)
+                and following.source.has_ordered_keys(change.now.schema),
+            )
             if isinstance(change, LayoutChange) and change.unfit is not None:
                 following.joining.add(name)
         if broken:

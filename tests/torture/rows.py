@@ -371,7 +371,7 @@ ROWS = (
     ),
     Row(
         49,
-        "TRUNCATE, moved keys, another replica identity, values that are not sent",
+        "TRUNCATE, partitions, moved keys, another replica identity, values that are not sent",
         (
             f"{_COPY}a_table_is_read_while_it_changes",
             "property/test_copied.py::test_a_copy_beside_its_stream_is_the_source",
@@ -383,8 +383,9 @@ ROWS = (
                 "sources/postgres/test_stream.py::"
                 "test_a_table_with_a_wider_replica_identity_is_followed_by_its_key"
             ),
+            ("capture/test_partitions.py::test_what_the_log_does_not_tell_of_partitions_is_found"),
+            "capture/test_partitions.py::test_partitions_change_while_the_table_is_read",
         ),
-        "partitioned tables are not captured: they are refused with the reason",
     ),
     Row(
         50,

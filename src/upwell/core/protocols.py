@@ -188,13 +188,16 @@ class LayoutChange:
 
     ``fills`` is one row of the columns that were added with a value for all rows there were.
     ``why`` says what happened if rows stored so far no longer stand for the source's: they must be
-    read anew. Where the table can be followed no more, ``unfit`` says why.
+    read anew. ``unlogged`` says it if they may stand or not, since rows came or went of which the
+    log does not tell: they are to be compared. Where the table can be followed no more, ``unfit``
+    says why.
     """
 
     now: SourceTable
     fills: pa.Table | None = None
     why: str = ""
     unfit: UpwellError | None = None
+    unlogged: str = ""
 
     @property
     def table(self) -> str:

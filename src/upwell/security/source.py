@@ -151,7 +151,7 @@ class ScreenedSource:
             if self._screen.chooses_by(schema, fills.column_names):
                 why = why or _FILTER_FILLED
             fills = self._screen.fills(schema, fills)
-        return LayoutChange(now, fills, why)
+        return replace(change, now=now, fills=fills, why=why)
 
     def changes(
         self, change: TableChanges, before: SourceTable

@@ -59,10 +59,22 @@ def begin(source: PostgresSource) -> Beginning:
         ),
         ("create view a as select 1 as id", "table_kind", "tables behind it"),
         (
-            "create table a (id int primary key) partition by range (id)",
-            "table_kind",
-            "tables behind it",
+            (
+                "create table a (id int primary key) partition by range (id);"
+                "create unlogged table b partition of a default"
+            ),
+            "partition_unlogged",
+            'detach "public"."b"',
         ),
+        (
+            (
+                "create table a (id int primary key) partition by range (id);"
+                "create table b partition of a default; alter table b replica identity nothing"
+            ),
+            "replica_identity",
+            'ALTER TABLE "public"."b" REPLICA IDENTITY DEFAULT',
+        ),
+        ("create table a (id int) partition by range (id)", "table_without_key", "ADD PRIMARY KEY"),
         ("create unlogged table a (id int primary key)", "table_unlogged", "SET LOGGED"),
         (
             "create table a (id int primary key); alter table a replica identity nothing",
@@ -93,6 +105,15 @@ def test_an_unfit_table_is_refused_and_never_published(
     assert publications(database) == 0
     source.begin([SourceTable(TableSchema("shop.a", (Column("id", "INTEGER"),), ("id",)), "")])
     assert database.value("select count(*) from pg_publication_tables") == 0
+
+
+def test_a_partition_of_a_captured_table_is_refused(database: Database) -> None:
+    database.run("create table a (id int primary key) partition by range (id)")
+    database.run("create table b partition of a default")
+    looked = database.source("a", "b").look()
+    assert [*looked.tables] == ["shop.a"]
+    assert looked.unfit["shop.b"].code == "partition_of_another"
+    assert [*database.source("b").look().tables] == ["shop.b"]
 
 
 def test_a_misspelt_table_is_refused_with_the_nearest_name(database: Database) -> None:

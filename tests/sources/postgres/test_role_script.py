@@ -78,6 +78,34 @@ def test_the_role_suffices_for_the_tables_and_the_log(database: Database) -> Non
         database.source(*TABLES, url=url).begin(tables)  # takes the slot down, makes it anew
 
 
+def test_the_role_may_read_the_partitions_of_its_tables(database: Database) -> None:
+    database.run(
+        "create table parted (id int primary key) partition by range (id);"
+        "create schema parts; create table parts.one partition of parted default;"
+        "insert into parted values (1)"
+    )
+    with role(database, "parted") as (name, url):
+        checkup = check_up(url, ["parted"], slot=database.slot)
+        assert [each for each in checkup.checks if each.verdict == "fault"] == []
+        source = database.source("parted", url=url)
+        (table,) = source.look().tables.values()
+        source.begin([table])
+        copy, replica = source.copy(), Replica()
+        replica.load(copy, table)
+        copy.close()
+        assert (
+            replica.checksum("shop.parted") == row_checksums(url, "shop", ["parted"])["shop.parted"]
+        )
+        database.run(f"revoke select on parts.one from {quote(name)}")
+        (fault,) = [
+            each
+            for each in check_up(url, ["parted"], slot=database.slot).checks
+            if each.verdict == "fault"
+        ]
+        assert fault.code == "no_partition_right"
+        assert fault.next_step == f'GRANT SELECT ON "parts"."one" TO {quote(name)}'
+
+
 def test_the_role_can_neither_write_nor_read_anything_else(database: Database) -> None:
     database.run(MAKE)
     with role(database, *TABLES) as (_, url), psycopg.connect(url, autocommit=True) as as_role:

@@ -96,7 +96,7 @@ def test_what_cannot_be_captured_is_seen_with_its_remedy(database: Database) -> 
         """
         create table keyless (id int);
         create view seen_through as select 1 as one;
-        create table parted (id int primary key) partition by range (id);
+        create table parted (id int) partition by range (id);
         create table parted_1 partition of parted for values from (1) to (9);
         create table "with.dot" (id int primary key);
         create unlogged table unlogged (id int primary key);
@@ -110,12 +110,39 @@ def test_what_cannot_be_captured_is_seen_with_its_remedy(database: Database) -> 
     assert found == {
         "keyless": [("table_without_key", True)],
         "seen_through": [("table_kind", True)],
-        "parted": [("table_kind", True)],
-        "parted_1": [],
+        "parted": [("table_without_key", True)],
         "with.dot": [("table_name_unusual", True)],
         "unlogged": [("table_unlogged", True)],
         "taken": [("column_name_taken", True)],
     }
+
+
+@pytest.mark.parametrize("rows", [1_000, 300_000])
+def test_a_partitioned_table_is_seen_as_one(database: Database, rows: int) -> None:
+    database.run(
+        """
+        create table parted (id int primary key, kind text, made timestamptz)
+          partition by range (id);
+        create table parted_1 partition of parted for values from (minvalue) to (100);
+        create table parted_2 partition of parted default;
+        """
+        f"""
+        insert into parted
+        select i, 'kind ' || i % 3, timestamptz '2024-01-01 00:00+00' + i * interval '1 min'
+          from generate_series(0, {rows - 1}) as i
+        """
+    )
+    database.run("analyze parted")
+    (table,) = survey_database(database.url).tables
+    assert (table.name, table.obstacles) == ("parted", ())
+    assert table.rows is not None
+    assert abs(table.rows - rows) < rows / 10
+    assert table.size_bytes > rows * 30
+    _, kind, made = table.columns
+    assert (kind.distinct, sorted(kind.common)) == (3, ["kind 0", "kind 1", "kind 2"])
+    assert made.earliest is not None
+    assert made.latest is not None
+    assert (made.latest - made.earliest).total_seconds() > 0.9 * 60 * rows
 
 
 def test_a_locked_table_is_waited_for_shortly_and_said_to_be_unseen(database_18: Database) -> None:

@@ -8,7 +8,7 @@ would make UPDATE and DELETE fail in the source itself.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
@@ -24,7 +24,13 @@ from upwell.sources.postgres.relations import (
     is_of_rights,
     unfit,
 )
-from upwell.sources.postgres.tables import CapturedColumn, CapturedTable, split_name, sql_name
+from upwell.sources.postgres.tables import (
+    CapturedColumn,
+    CapturedTable,
+    Partition,
+    split_name,
+    sql_name,
+)
 from upwell.sources.postgres.wal import lsn_of
 
 _COLUMNS: LiteralString = """
@@ -37,6 +43,16 @@ _COLUMNS: LiteralString = """
       from pg_attribute
      where attrelid = any (%s::oid[]) and attnum > 0 and not attisdropped and attgenerated = ''
      order by attrelid, attnum
+"""
+#: What stands in rows of before a column was added is told of tables that have rows.
+_FILLED: LiteralString = """
+    select attname::text, array_agg(distinct (attmissingval::text::text[])[1])
+      from pg_attribute
+     where attrelid = any (%s::oid[]) and atthasmissing and not attisdropped
+     group by attname
+"""
+_HAVE_ROWS: LiteralString = """
+    select oid::bigint from unnest(%s::oid[]) as t(oid) where pg_relation_size(oid) > 0
 """
 #: Domains led back to what they are made of; enums and text-like extension types to text.
 _ALIASES: LiteralString = """
@@ -67,7 +83,7 @@ _LOG_END: LiteralString = """
 _NAMES: LiteralString = """
     select n.nspname, c.relname
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where c.relkind = 'r' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+     where c.relkind in ('r', 'p') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 """
 
 
@@ -112,8 +128,16 @@ class _Attribute:
     has_default: bool
 
 
-def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[str]) -> Catalog:
-    """The tables ``names`` of the database, in that order, and why some cannot be captured."""
+def read_catalog(
+    connection: psycopg.Connection,
+    source: str,
+    names: Sequence[str],
+    seen: Container[int] | None = None,
+) -> Catalog:
+    """The tables ``names`` of the database, in that order, and why some cannot be captured.
+
+    Of partitions that were not ``seen`` before, by OID, it is found out whether they have rows.
+    """
     found = find_relations(connection, [split_name(name) for name in names])
     relations: dict[str, Relation] = {}
     unfit_tables: dict[str, UpwellError] = {}
@@ -122,10 +146,15 @@ def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[st
             relations[name] = _fit(connection, found, name)
         except (EnvironmentFault, UsageError) as error:
             unfit_tables[sql_name(source, name)] = error
+    for problem in _within_others(relations):
+        unfit_tables[sql_name(source, problem.where)] = problem
+        del relations[problem.where]
     columns = read_columns(connection, [each.oid for each in relations.values()])
     tables = []
     for name, relation in relations.items():
         table = captured(relation, sql_name(source, name), columns[relation.oid])
+        if relation.is_partitioned:
+            table = _with_partitions(connection, table, relation, seen)
         for problem in indistinct_columns(table):
             unfit_tables[table.name] = problem
             break
@@ -134,6 +163,51 @@ def read_catalog(connection: psycopg.Connection, source: str, names: Sequence[st
     row = connection.execute(_LOG_END).fetchone()
     log_end = lsn_of(row[0]) if row else 0
     return Catalog(tuple(tables), log_end, unfit_tables)
+
+
+def _within_others(relations: Mapping[str, Relation]) -> list[UpwellError]:
+    """Tables that are partitions of others among these: the log gives their changes once."""
+    roots = {part.oid: root for root, each in relations.items() for part in each.partitions}
+    return [
+        EnvironmentFault(
+            "partition_of_another",
+            f"{name} is a partition of {roots[relation.oid]}, which is captured with all of them",
+            where=name,
+            next_step=f"take {name} out of upwell.yaml, or {roots[relation.oid]}",
+        )
+        for name, relation in relations.items()
+        if relation.oid in roots
+    ]
+
+
+def _with_partitions(
+    connection: psycopg.Connection,
+    table: CapturedTable,
+    relation: Relation,
+    seen: Container[int] | None,
+) -> CapturedTable:
+    oids = [each.oid for each in relation.leaves]
+    new = [] if seen is None else [oid for oid in oids if oid not in seen]
+    have_rows = {oid for (oid,) in connection.execute(_HAVE_ROWS, [new])} if new else set()
+    filled: dict[str, list[str]] = dict(connection.execute(_FILLED, [oids]).fetchall())
+    columns = tuple(
+        # Where they differ a partition came with its rows, which is told of as that.
+        replace(each, filled_with=filled[each.name][0])
+        if len(filled.get(each.name, ())) == 1
+        else each
+        for each in table.columns
+    )
+    partitions = (
+        Partition(each.oid, each.namespace, each.relation, each.file, each.oid in have_rows)
+        for each in relation.leaves
+    )
+    return replace(
+        table,
+        columns=columns,
+        logs_whole_rows=all(each.identity == "f" for each in (relation, *relation.leaves)),
+        is_partitioned=True,
+        partitions=tuple(partitions),
+    )
 
 
 def read_aliases(connection: psycopg.Connection) -> Aliases:

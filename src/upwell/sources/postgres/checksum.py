@@ -107,5 +107,5 @@ def _checksum_in_postgres(table: CapturedTable) -> str:
     digits = f"substr(md5(convert_to({whole}, 'UTF8')), 1, 15)"
     return (
         f"select count(*), coalesce(sum(('x' || {digits})::bit(60)::bigint), 0)::numeric "
-        f"from only {table.quoted}"
+        f"from {table.own}"
     )

@@ -21,9 +21,10 @@ from upwell.sources.checkup import Check, Checkup, TableSize, Verdict
 from upwell.sources.postgres.catalog import read_columns
 from upwell.sources.postgres.fitness import server_rules
 from upwell.sources.postgres.relations import Relation, list_relations
+from upwell.sources.postgres.replication import publication_statement
 from upwell.sources.postgres.session import session
 from upwell.sources.postgres.standby_checks import standby_checks
-from upwell.sources.postgres.statistics import Place, estimate_sizes
+from upwell.sources.postgres.statistics import estimate_sizes, place_of
 from upwell.sources.postgres.survey import obstacles, project_name
 
 _OURSELVES = ("localhost", "127.0.0.1", "::1", "")
@@ -90,7 +91,8 @@ def check_up(
             connection, slot=slot or "", standby=standby, is_offered=is_offered
         )
         relations = list_relations(connection)
-        chosen = relations if tables is None else list(_named(relations, tables))
+        wholes = [each for each in relations if not each.is_partition]
+        chosen = wholes if tables is None else list(_named(relations, tables))
         columns = read_columns(connection, [each.oid for each in chosen])
         faults = {each.oid: obstacles(each, columns[each.oid]) for each in chosen}
         of_tables, fit = _of_tables(chosen, faults, settings, slot)
@@ -179,8 +181,9 @@ def _publishing(slot: str | None, relations: Sequence[Relation]) -> str:
     """What an owner does so that a run finds its publication. An unfit table is never in it."""
     if slot is None:
         return "create the publication that `upwell doctor` names in the project"
-    tables = ", ".join(relation.quoted for relation in relations)
-    return f"CREATE PUBLICATION {quote(slot)} FOR TABLE {tables}"
+    names = [relation.quoted for relation in relations]
+    has_partitioned = any(relation.is_partitioned for relation in relations)
+    return publication_statement(slot, names, has_partitioned=has_partitioned)
 
 
 def _against(
@@ -190,7 +193,7 @@ def _against(
     name = project_name(relation)
     for fault in faults:
         step = fault.next_step.replace("the role in the URL", quote(settings.role))
-        if fault.code == "row_security":
+        if "BYPASSRLS" in step:
             step = f"as a superuser: ALTER ROLE {quote(settings.role)} BYPASSRLS"
         yield Check(fault.code, "fault", name, fault.what, step)
     may_publish = settings.is_superuser or settings.has_publication or relation.is_owned
@@ -211,10 +214,7 @@ def _nothing_fit(relations: Sequence[Relation]) -> Check:
 
 
 def _sizes(connection: psycopg.Connection, fit: Sequence[Relation]) -> tuple[TableSize, ...]:
-    places = [
-        Place(each.oid, each.quoted, each.estimated_rows, each.pages, columns={}) for each in fit
-    ]
-    looks = estimate_sizes(connection, places)
+    looks = estimate_sizes(connection, [place_of(each, columns={}) for each in fit])
     return tuple(
         TableSize(project_name(each), looks[each.oid].rows, looks[each.oid].size_bytes)
         for each in fit

@@ -1,5 +1,7 @@
 """Reads tables beside the stream: ranges of pages, each in a short statement of its own.
 
+Those of a partitioned table lie in its partitions, each of which has pages of its own.
+
 A range is read where it lies (``ctid``), so every page of the table is read once whatever its key
 is. After each the catalogue is asked whether the table is still the one whose pages were counted: a
 rewrite gives it another file for ever, so a look behind the reading is enough.
@@ -23,7 +25,7 @@ from upwell.sources.postgres.channel import Channel, await_data, await_readable,
 from upwell.sources.postgres.checksum import checksum
 from upwell.sources.postgres.copyout import CopyDecoder
 from upwell.sources.postgres.datatypes import OTHER
-from upwell.sources.postgres.drift import compare, is_rewritten
+from upwell.sources.postgres.drift import compare, is_rewritten, partitions_of
 from upwell.sources.postgres.keys import among, within
 from upwell.sources.postgres.session import ANSWER_SECONDS, Session, address, fault
 from upwell.sources.postgres.tables import CapturedColumn, CapturedTable
@@ -39,15 +41,16 @@ WRITERS_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
 
 _SIZE: LiteralString = """
-    select pg_relation_size(%(oid)s), pg_table_size(%(oid)s), current_setting('block_size')::int
+    select pg_relation_size(oid), pg_table_size(oid), current_setting('block_size')::int
+      from unnest(%s::oid[]) with ordinality as t(oid, place) order by place
 """
 #: How many rows the planner expects, also of a table that was never analysed.
-_PLAN: LiteralString = "EXPLAIN (FORMAT JSON) SELECT FROM ONLY {}"
+_PLAN: LiteralString = "EXPLAIN (FORMAT JSON) SELECT FROM {}"
 #: Who may have written to a table without our seeing it yet. A transaction lets go of its locks
 #: only after others see what it did, also one that waits for a standby to have its commit.
 _WRITERS: LiteralString = """
     select virtualtransaction, pid from pg_locks
-     where locktype = 'relation' and relation = %s and granted
+     where locktype = 'relation' and relation = any (%s::oid[]) and granted
        and database = (select oid from pg_database where datname = current_database())
        and mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
                     'AccessExclusiveLock')
@@ -90,26 +93,26 @@ class PostgresCopy:
         """See ``core.protocols.Copy.plan``."""
         now = self._require_same(table, by_place=True)
         self._await_writers(now)
+        places = [each.oid for each in now.partitions] if now.is_partitioned else [now.oid]
         with self._session.use() as connection:
-            row = connection.execute(_SIZE, {"oid": now.oid}).fetchone()
-            plan = connection.execute(sql.SQL(_PLAN).format(_identifier(now))).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        assert plan is not None  # noqa: S101 - as EXPLAIN has
-        main_bytes, all_bytes, page_bytes = row
-        pages = main_bytes // page_bytes
-        step = max(1, int(part_bytes * pages / max(all_bytes, 1)))
-        cuts = [*range(0, max(pages, 1), step)]
-        ends = [*map(str, cuts[1:]), ""]  # the last goes as far as the table does
-        parts = [f"{begin}-{end}" for begin, end in zip(cuts, ends, strict=True)]
+            sizes = connection.execute(_SIZE, [places]).fetchall()
+            plan = connection.execute(sql.SQL(_PLAN).format(sql.SQL(now.own))).fetchone()
+        assert plan is not None  # noqa: S101 - EXPLAIN has one row
+        parts: list[str] = []
+        for oid, (main_bytes, all_bytes, page_bytes) in zip(places, sizes, strict=True):
+            step = part_bytes * (main_bytes // page_bytes) / max(all_bytes, 1)
+            ranges = _page_ranges(main_bytes // page_bytes, max(1, int(step)))
+            parts += [f"{oid}:{each}" for each in ranges] if now.is_partitioned else ranges
         return CopyPlan(parts, int(plan[0][0]["Plan"]["Plan Rows"]))
 
     def read(self, table: SourceTable, part: str) -> CopiedRows:
         """See ``core.protocols.Copy.read``."""
-        begin, _, end = part.partition("-")
+        place, _, pages = part.rpartition(":")
+        begin, _, end = pages.partition("-")
         where = f"ctid >= '({int(begin)},0)'::tid"
         if end:
             where += f" AND ctid < '({int(end)},0)'::tid"
-        return self._read(table, where, by_place=True)
+        return self._read(table, where, by_place=True, partition=int(place) if place else None)
 
     def compare(
         self, table: SourceTable, keys: KeyRange, stored: Checksum
@@ -135,12 +138,23 @@ class PostgresCopy:
             self._channel.close()
         self._session.close()
 
-    def _read(self, table: SourceTable, where: str, *, by_place: bool = False) -> CopiedRows:
+    def _read(
+        self,
+        table: SourceTable,
+        where: str,
+        *,
+        by_place: bool = False,
+        partition: int | None = None,
+    ) -> CopiedRows:
         now = self._require_same(table, by_place=by_place)
+        rows = now.own
+        for each in now.partitions:
+            if each.oid == partition:
+                rows = f"ONLY {each.quoted}"
         columns = [column for column in now.columns if column.name in table.schema.column_names]
         decoder = CopyDecoder([each.name for each in columns], [each.type for each in columns])
         selected = ", ".join(map(_selected, columns))
-        statement = f"SELECT {selected} FROM ONLY {now.quoted} WHERE {where}"
+        statement = f"SELECT {selected} FROM {rows} WHERE {where}"
         try:
             batches, size = self._copied(decoder, f"COPY ({statement}) TO STDOUT (FORMAT binary)")
         except UpwellError as error:
@@ -226,7 +240,8 @@ class PostgresCopy:
         not read it.
         """
         with self._session.use() as connection:
-            catalog = read_catalog(connection, self._source, [self._names[table.name]])
+            names, seen = [self._names[table.name]], partitions_of([table])
+            catalog = read_catalog(connection, self._source, names, seen)
         catalog.require_rights([table.name])
         if not catalog.tables:
             (unfit,) = catalog.unfit.values()
@@ -245,7 +260,7 @@ class PostgresCopy:
         """
         deadline = time.monotonic() + WRITERS_SECONDS
         with self._session.use() as connection:
-            writers = dict(connection.execute(_WRITERS, [table.oid]).fetchall())
+            writers = dict(connection.execute(_WRITERS, [table.oids]).fetchall())
             while writers:
                 if time.monotonic() > deadline:
                     pid = next(iter(writers.values()))
@@ -257,12 +272,14 @@ class PostgresCopy:
                         next_step="end that transaction; until then the table is not read",
                     )
                 time.sleep(_LOOK_SECONDS)
-                now = dict(connection.execute(_WRITERS, [table.oid]).fetchall())
+                now = dict(connection.execute(_WRITERS, [table.oids]).fetchall())
                 writers = {each: pid for each, pid in writers.items() if each in now}
 
 
-def _identifier(table: CapturedTable) -> sql.Identifier:
-    return sql.Identifier(table.namespace, table.relation)
+def _page_ranges(pages: int, step: int) -> list[str]:
+    cuts = [*range(0, max(pages, 1), step)]
+    ends = [*map(str, cuts[1:]), ""]  # the last goes as far as the table does
+    return [f"{begin}-{end}" for begin, end in zip(cuts, ends, strict=True)]
 
 
 def _selected(column: CapturedColumn) -> str:

@@ -16,6 +16,7 @@ left out by whoever reads the log again.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 import pyarrow as pa
@@ -43,13 +44,15 @@ class ColumnState(msgspec.Struct, frozen=True):
 class TableState(msgspec.Struct, frozen=True):
     """What tells whether rows read before are still what would be read now.
 
-    The table is read, or has been, after the log had come to ``read_through``.
+    The table is read, or has been, after the log had come to ``read_through``. ``partitions``: the
+    OID and the file of each.
     """
 
     oid: int
     file: int
     columns: tuple[ColumnState, ...]
     read_through: int = 0
+    partitions: tuple[tuple[int, int], ...] = ()
 
 
 def source_table(table: CapturedTable, read_through: int = 0) -> SourceTable:
@@ -58,7 +61,8 @@ def source_table(table: CapturedTable, read_through: int = 0) -> SourceTable:
         ColumnState(each.name, each.number, each.declared, each.written_in)
         for each in table.columns
     )
-    state = TableState(table.oid, table.file, tuple(columns), read_through)
+    partitions = tuple((each.oid, each.file) for each in table.partitions)
+    state = TableState(table.oid, table.file, tuple(columns), read_through, partitions)
     return SourceTable(table.schema, msgspec.json.encode(state).decode())
 
 
@@ -79,13 +83,35 @@ def compare(before: SourceTable, now: CapturedTable, log_end: int = 0) -> Layout
     if why:
         return LayoutChange(source_table(now, log_end), why=why)
     added = [each for each in now.columns if each.number > _newest(known)]
-    return LayoutChange(after, _constants(added))
+    return LayoutChange(after, _constants(added), unlogged=_unlogged(known, now))
+
+
+def partitions_of(known: Iterable[SourceTable]) -> AbstractSet[int]:
+    """The partitions that these tables had, by OID."""
+    states = (_state(table) for table in known if table.state)
+    return {oid for state in states for oid, _ in state.partitions}
+
+
+def _unlogged(known: TableState, now: CapturedTable) -> str:
+    """What was done to the partitions of a table, and their rows, that the log tells nothing of.
+
+    A partition that came without rows has had all of them in the log since.
+    """
+    before, files = dict(known.partitions), {each.oid: each.file for each in now.partitions}
+    if not before.keys() <= files.keys():
+        return "a partition was dropped or detached"
+    if any(files[oid] != file for oid, file in before.items()):
+        return "a partition was truncated, or its rows were written anew"
+    for each in now.partitions:
+        if each.oid not in before and each.has_rows:
+            return f"partition {each.relation} came, and has rows already"
+    return ""
 
 
 def is_rewritten(before: SourceTable, now: CapturedTable) -> bool:
     """Whether rows lie at other places than they did, or in another table."""
     known = _state(before)
-    return (known.oid, known.file) != (now.oid, now.file)
+    return (known.oid, known.file) != (now.oid, now.file) or bool(_unlogged(known, now))
 
 
 def _state(table: SourceTable) -> TableState:
@@ -103,7 +129,10 @@ def _drifts(before: SourceTable, known: TableState, now: CapturedTable) -> Itera
         return
     if now.key != before.schema.key:
         yield f"its key was ({', '.join(before.schema.key)}) and is ({', '.join(now.key)})"
-    is_new_file = now.file != known.file
+    files = {each.oid: each.file for each in now.partitions}
+    is_new_file = now.file != known.file or any(
+        files.get(oid, file) != file for oid, file in known.partitions
+    )
     columns = {column.name: column for column in now.columns}
     names = {column.number: column.name for column in now.columns}
     for each in known.columns:
@@ -189,7 +218,7 @@ class KnownLayouts:
             return [_passed_over(each.layout) for each in announced]
         with session(self._url) as connection:
             names = [tables[table.name] for table in before]
-            catalog = read_catalog(connection, self._source, names)
+            catalog = read_catalog(connection, self._source, names, partitions_of(before))
         now = {table.name: table for table in catalog.tables}
         changes = {each.table: each for each in changed_since(before, catalog)}
         admissions: list[Admission] = []

@@ -1,7 +1,8 @@
 """Whether the followed tables are there, and in the publication, as they were.
 
 The log says nothing of a table that was dropped, or taken out of the publication: its rows would
-stand for ever as if they were fresh, and those of a new one in its place would never come.
+stand for ever as if they were fresh, and those of a new one in its place would never come. Nor
+does it say what becomes of a partition as such: that it comes with rows, goes, or is truncated.
 """
 
 from __future__ import annotations
@@ -12,13 +13,23 @@ from typing import LiteralString
 import psycopg
 
 _PRESENT: LiteralString = """
+    with recursive below(oid) as (
+        select i.inhrelid
+          from pg_inherits i join pg_class c on c.oid = i.inhparent and c.relkind = 'p'
+         where i.inhparent = any (%(oids)s::oid[]) and not i.inhdetachpending
+         union all
+        select i.inhrelid
+          from below b join pg_inherits i on i.inhparent = b.oid and not i.inhdetachpending
+    )
     select (select array_agg(r.prrelid::bigint order by r.prrelid)
               from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
              where p.pubname = %(publication)s),
            (select array_agg(array[oid::bigint, relnamespace::bigint] order by oid)
               from pg_class where oid = any (%(oids)s::oid[])),
            (select array_agg(relname order by oid)
-              from pg_class where oid = any (%(oids)s::oid[]))
+              from pg_class where oid = any (%(oids)s::oid[])),
+           (select array_agg(array[oid::bigint, relfilenode::bigint] order by oid)
+              from pg_class where oid in (select oid from below))
 """
 
 

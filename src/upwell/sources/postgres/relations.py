@@ -8,7 +8,7 @@ source itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import LiteralString
 
 import psycopg
@@ -23,7 +23,7 @@ _RELATIONS: LiteralString = """
            c.relkind::text as kind, c.relpersistence::text as persistence,
            c.relispartition as is_partition, c.relreplident::text as identity,
            row_security_active(c.oid) as hides_rows,
-           coalesce(pg_relation_filenode(c.oid), 0)::bigint as file,
+           c.relfilenode::bigint as file,
            has_schema_privilege(n.oid, 'USAGE') as is_reachable,
            has_table_privilege(c.oid, 'SELECT') as is_readable,
            pg_get_userbyid(c.relowner)::text as owner,
@@ -63,6 +63,19 @@ _OF_PEOPLE: LiteralString = """
                           and d.deptype = 'e')
      order by n.nspname <> 'public', n.nspname, c.relname
 """
+#: The tables in which the rows of partitioned ones lie, on every level. One that is being detached
+#: is read no more.
+_BELOW: LiteralString = """
+    with recursive below(root, oid) as (
+        select inhparent, inhrelid from pg_inherits
+         where inhparent = any (%s::oid[]) and not inhdetachpending
+         union all
+        select b.root, i.inhrelid
+          from below b join pg_inherits i on i.inhparent = b.oid and not i.inhdetachpending
+    )
+    select root::bigint, oid::bigint from below order by root, oid
+"""
+_OF_OIDS: LiteralString = " where c.oid = any (%s::oid[])"
 #: What stands beside the source's own columns where changes are kept.
 _OUR_COLUMNS = (b"_version", b"_position", b"_committed_at", b"_received_at", b"_weight")
 #: The codes of what is wrong with a table itself, rather than with the rights of the role.
@@ -74,6 +87,8 @@ FAULTS_OF_TABLES = frozenset(
         "key_deferrable",
         "key_generated",
         "replica_identity",
+        "partition_unlogged",
+        "partition_of_another",
         "column_name_taken",
     }
 )
@@ -90,7 +105,11 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table, view or the like as ``pg_class`` has it; ``estimated_rows`` is -1 for unknown."""
+    """A table, view or the like as ``pg_class`` has it; ``estimated_rows`` is -1 for unknown.
+
+    ``partitions`` are all relations below a partitioned table; those that are partitioned
+    themselves hold no rows.
+    """
 
     oid: int
     namespace: str
@@ -111,6 +130,16 @@ class Relation:
     is_deferrable: bool
     is_key_generated: bool
     identity_columns: list[str]
+    partitions: list[Relation] = field(default_factory=list)
+
+    @property
+    def is_partitioned(self) -> bool:
+        return self.kind == "p"
+
+    @property
+    def leaves(self) -> list[Relation]:
+        """The tables in which a partitioned one's rows lie."""
+        return [each for each in self.partitions if not each.is_partitioned]
 
     @property
     def may_be_read(self) -> bool:
@@ -128,28 +157,43 @@ def find_relations(
     """Those of these relations that there are, by schema and name."""
     cursor = connection.cursor(row_factory=class_row(Relation))
     namespaces, relations = [name for name, _ in names], [name for _, name in names]
-    found = cursor.execute(_RELATIONS + _OF_NAMES, [namespaces, relations])
+    found = cursor.execute(_RELATIONS + _OF_NAMES, [namespaces, relations]).fetchall()
+    _add_partitions(connection, found)
     return {(each.namespace, each.relation): each for each in found}
 
 
 def list_relations(connection: psycopg.Connection) -> Sequence[Relation]:
     """All that people made in this database: ``public`` first, then by name."""
     cursor = connection.cursor(row_factory=class_row(Relation))
-    return cursor.execute(_RELATIONS + _OF_PEOPLE).fetchall()
+    found = cursor.execute(_RELATIONS + _OF_PEOPLE).fetchall()
+    _add_partitions(connection, found)
+    return found
+
+
+def _add_partitions(connection: psycopg.Connection, relations: Sequence[Relation]) -> None:
+    roots = {each.oid: each for each in relations if each.is_partitioned}
+    if not roots:
+        return
+    below = connection.execute(_BELOW, [list(roots)]).fetchall()
+    cursor = connection.cursor(row_factory=class_row(Relation))
+    found = cursor.execute(_RELATIONS + _OF_OIDS, [[oid for _, oid in below]]).fetchall()
+    by_oid = {each.oid: each for each in found}
+    for root, oid in below:
+        if oid in by_oid:  # else it went between the two questions
+            roots[root].partitions.append(by_oid[oid])
 
 
 def unfit(relation: Relation) -> Iterator[UpwellError]:
     """Why a relation cannot be captured, each reason with its remedy."""
     name = f"{relation.namespace}.{relation.relation}"
-    key, identity = ", ".join(relation.key), relation.identity
-    table = relation.quoted
+    key, table = ", ".join(relation.key), relation.quoted
 
     def fault(code: str, what: str, next_step: str) -> EnvironmentFault:
         return EnvironmentFault(code, f"{name} {what}", where=name, next_step=next_step)
 
-    if relation.kind != "r":
+    if relation.kind not in ("r", "p"):
         kind = KINDS.get(relation.kind, "no table")
-        what = f"is {kind}; only ordinary tables have a log of changes"
+        what = f"is {kind}; only tables have a log of changes"
         yield fault("table_kind", what, "name the tables behind it")
         return
     if relation.persistence != "p":
@@ -165,11 +209,17 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
         what = f"has a generated column in its primary key ({key}), which the log leaves out"
         step = f"give {table} a primary key of ordinary columns"
         yield fault("key_generated", what, step)
-    if identity == "n" or (
-        identity == "i" and not set(relation.key) <= set(relation.identity_columns)
-    ):
-        what = f"does not log its key ({key}) with its changes: replica identity"
-        yield fault("replica_identity", what, f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
+    for each in (relation, *relation.leaves):
+        if each.kind in ("r", "p") and not _logs_key(each, relation.key):
+            of = "" if each is relation else f" in partition {each.quoted}"
+            what = f"does not log its key ({key}) with its changes{of}: replica identity"
+            step = f"ALTER TABLE {each.quoted} REPLICA IDENTITY DEFAULT"
+            yield fault("replica_identity", what, step)
+    for each in relation.leaves:
+        if each.kind != "r" or each.persistence != "p":
+            kind = "unlogged" if each.kind == "r" else KINDS.get(each.kind, "no table")
+            what = f"has a partition whose changes are not in the log: {each.quoted} is {kind}"
+            yield fault("partition_unlogged", what, f"detach {each.quoted}, or make it a table")
     if not relation.is_reachable:
         step = f"GRANT USAGE ON SCHEMA {quote(relation.namespace)} TO the role in the URL"
         yield fault("no_schema_right", "is in a schema that this role may not use", step)
@@ -179,6 +229,35 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
     if relation.hides_rows:
         what = "hides rows from this role (row-level security)"
         yield fault("row_security", what, "ALTER ROLE … BYPASSRLS for the role in the URL")
+
+
+def _logs_key(relation: Relation, key: Sequence[str]) -> bool:
+    """Whether updates and deletes say which row they are of."""
+    if relation.identity == "i":
+        return set(key) <= set(relation.identity_columns)
+    return relation.identity != "n"
+
+
+def unreadable_partitions(relation: Relation) -> Iterator[UpwellError]:
+    """Partitions that this role may not read: rows are copied from these, not from the whole.
+
+    It may follow their changes all the same, so one that comes later stops nothing.
+    """
+    for each in relation.leaves:
+        if each.may_be_read and not each.hides_rows:
+            continue
+        step = f"GRANT USAGE ON SCHEMA {quote(each.namespace)} TO the role in the URL"
+        if each.is_reachable:
+            step = f"GRANT SELECT ON {each.quoted} TO the role in the URL"
+        if each.hides_rows:
+            step = "ALTER ROLE … BYPASSRLS for the role in the URL"
+        yield EnvironmentFault(
+            "no_partition_right",
+            f"{relation.namespace}.{relation.relation} has partition {each.quoted}, whose rows "
+            "this role may not read",
+            where=each.quoted,
+            next_step=step,
+        )
 
 
 def is_of_rights(error: UpwellError | None) -> bool:

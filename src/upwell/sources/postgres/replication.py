@@ -1,7 +1,8 @@
 """The two things we leave in the source database: a publication and a slot.
 
-The publication holds exactly the configured tables. The slot makes the server keep its log for us,
-so it is dropped as soon as nothing follows it: an orphan would fill the source's disk.
+The publication holds exactly the configured tables. The changes of a partitioned one come under its
+own name, whichever partition they are in. The slot makes the server keep its log for us, so it is
+dropped as soon as nothing follows it: an orphan would fill the source's disk.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ SLOT_TIMEOUT_SECONDS = 60.0
 #: How long a follower that has just ended may take to be noticed by the server.
 RELEASE_TIMEOUT_SECONDS = 5.0
 START_ANEW = "`upwell resync` reads the source's tables anew and goes on from there"
+
+#: What a publication of ours has: every change, of a partitioned table under its own name.
+PUBLISHED: LiteralString = (
+    "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+)
 
 _log = logging.getLogger(__name__)
 _PUBLISHED: LiteralString = """
@@ -97,7 +103,7 @@ def publish(
         sql.SQL("only {}").format(sql.Identifier(table.namespace, table.relation))
         for table in wanted
     )
-    kinds = sql.SQL("publish = 'insert, update, delete, truncate'")
+    kinds = sql.SQL(PUBLISHED)
     exists = connection.execute(
         "select from pg_publication where pubname = %s", [publication]
     ).fetchone()
@@ -107,20 +113,30 @@ def publish(
                 connection.execute(sql.SQL("drop publication if exists {}").format(name))
                 connection.execute(sql.SQL("create publication {} with ({})").format(name, kinds))
             elif exists is None:
-                statement = sql.SQL("create publication {} for table {} with ({})")
-                connection.execute(statement.format(name, tables, kinds))
+                created = sql.SQL("create publication {} for table {} with ({})")
+                connection.execute(created.format(name, tables, kinds))
             else:
                 statement = sql.SQL("alter publication {} set table {}")
                 connection.execute(statement.format(name, tables))
                 connection.execute(sql.SQL("alter publication {} set ({})").format(name, kinds))
     except psycopg.errors.InsufficientPrivilege as error:
-        listed = ", ".join(table.quoted for table in wanted)
+        remedy = publication_statement(
+            publication,
+            [table.quoted for table in wanted],
+            has_partitioned=any(table.is_partitioned for table in wanted),
+        )
         raise EnvironmentFault(
             "no_publication_right",
             f"this role may not publish the tables: {error.diag.message_primary}",
             where=publication,
-            next_step=f"as their owner: CREATE PUBLICATION {quote(publication)} FOR TABLE {listed}",
+            next_step=f"as their owner: {remedy}",
         ) from error
+
+
+def publication_statement(publication: str, quoted: Sequence[str], *, has_partitioned: bool) -> str:
+    """What the owner of these tables runs where our role may not."""
+    option = " WITH (publish_via_partition_root = true)" if has_partitioned else ""
+    return f"CREATE PUBLICATION {quote(publication)} FOR TABLE {', '.join(quoted)}{option}"
 
 
 # ── slot ─────────────────────────────────────────────────────────────────────────────────────────

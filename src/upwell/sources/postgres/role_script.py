@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from upwell.core.sql import literal, quote
+from upwell.sources.postgres.replication import PUBLISHED
 from upwell.sources.postgres.tables import split_name
 
 _HEAD = """\
@@ -31,7 +32,13 @@ COMMIT;
 --   hostssl  {database}  {role}  ADDRESS/32  scram-sha-256
 --   host  all,replication  {role}  all  reject
 """
-#: Run as a DO block. ``relations`` are regclass literals.
+#: The tables, by regclass literals, and what is below them.
+_WITH_PARTITIONS = """\
+ARRAY(
+    SELECT t::oid FROM unnest(ARRAY[{0}]) AS t
+     UNION SELECT p.relid::oid FROM unnest(ARRAY[{0}]) AS t CROSS JOIN pg_partition_tree(t) AS p
+  )"""
+#: Run as a DO block.
 _ROLE = """
 DECLARE
   held record;
@@ -62,6 +69,21 @@ BEGIN
       FROM pg_class c CROSS JOIN aclexplode(c.relacl) a WHERE a.grantee = to_regrole({quoted})
   LOOP
     EXECUTE format('REVOKE ALL ON %s FROM {role_in_format}', held.relation);
+  END LOOP;
+END
+"""
+#: The rows of a partitioned table are copied from its partitions. What comes later needs no right:
+#: its rows are in the log.
+_PARTITIONS = """
+DECLARE
+  leaf record;
+BEGIN
+  FOR leaf IN
+    SELECT oid::regclass AS relation, relnamespace::regnamespace AS namespace
+      FROM pg_class WHERE oid = ANY ({relations}) AND relispartition
+  LOOP
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO {role_in_format}', leaf.namespace);
+    EXECUTE format('GRANT SELECT ON %s TO {role_in_format}', leaf.relation);
   END LOOP;
 END
 """
@@ -109,7 +131,7 @@ def role_script(role: str, *, database: str, tables: Sequence[str], publication:
         "name": literal(role),
         "quoted": literal(quote(role)),
         "role_in_format": quote(role).replace("%", "%%").replace("'", "''"),
-        "relations": f"ARRAY[{', '.join(map(_regclass, relations))}]::oid[]",
+        "relations": _WITH_PARTITIONS.format(", ".join(map(_regclass, relations))),
     }
     listed = ", ".join(relations)
     only = ", ".join(f"ONLY {relation}" for relation in relations)
@@ -124,10 +146,10 @@ def role_script(role: str, *, database: str, tables: Sequence[str], publication:
             f"GRANT CONNECT ON DATABASE {quote(database)} TO {quote(role)};",
             f"GRANT USAGE ON SCHEMA {schemas} TO {quote(role)};",
             f"GRANT SELECT ON {listed} TO {quote(role)};",
-            "",
+            _do(_PARTITIONS.format(**words)),
             _do(_PUBLICATION.format(name=literal(publication), publication=published)),
             f"ALTER PUBLICATION {published} SET TABLE {only};",
-            f"ALTER PUBLICATION {published} SET (publish = 'insert, update, delete, truncate');",
+            f"ALTER PUBLICATION {published} SET ({PUBLISHED});",
             "",
             _do(_WARNINGS.format(**words)),
             _FOOT.format(**shown),

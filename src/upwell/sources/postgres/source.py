@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from upwell.core.errors import GapError
 from upwell.core.position import BEGINNING, Position
@@ -16,7 +16,7 @@ from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.checksum import checksum_sql
 from upwell.sources.postgres.completeness import read_clock
 from upwell.sources.postgres.copy import PostgresCopy
-from upwell.sources.postgres.drift import changed_since, source_table
+from upwell.sources.postgres.drift import changed_since, partitions_of, source_table
 from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.replication import (
     START_ANEW,
@@ -83,7 +83,7 @@ class PostgresSource:
 
     def look(self, known: Sequence[SourceTable] = ()) -> SourceTables:
         """See ``core.protocols.Source.look``."""
-        catalog = self._catalog(self._current_url())
+        catalog = self._catalog(self._current_url(), partitions_of(known))
         tables = {table.name: source_table(table) for table in catalog.tables}
         changes = {each.table: each for each in changed_since(known, catalog)}
         leaving_out = [table.name for table in catalog.tables if not table.logs_whole_rows]
@@ -180,9 +180,9 @@ class PostgresSource:
     def _current_url(self) -> str:
         return self._url if self._renewed_url is None else self._renewed_url()
 
-    def _catalog(self, url: str) -> Catalog:
+    def _catalog(self, url: str, seen: Container[int] | None = None) -> Catalog:
         with session(url) as connection:
-            return read_catalog(connection, self._name, list(self._names.values()))
+            return read_catalog(connection, self._name, list(self._names.values()), seen)
 
     def _require_same_system(self, url: str) -> None:
         if self._line is None:

@@ -17,6 +17,7 @@ import psycopg
 
 from upwell.core.sql import literal, quote
 from upwell.project.survey import Family
+from upwell.sources.postgres.relations import Relation
 
 SMALL_BYTES = 8 << 20
 _GROUP = 40
@@ -36,12 +37,19 @@ _STATISTICS: LiteralString = """
       join pg_class c on c.relnamespace = n.oid and c.relname = s.tablename
       join pg_attribute a on a.attrelid = c.oid and a.attname = s.attname
       join pg_type t on t.oid = a.atttypid
-     where c.oid = any (%s::oid[]) and not s.inherited
+     where c.oid = any (%s::oid[]) and s.inherited = (c.relkind = 'p')
        and t.typcategory in ('S', 'B', 'E', 'N', 'D')
 """
+#: Of a partitioned table, of all that is below it.
 _SIZES: LiteralString = """
-    select oid::bigint, pg_relation_size(oid)
-      from unnest(%s::oid[]) as t(oid)
+    with recursive below(root, oid) as (
+        select c.oid, c.oid from pg_class c where c.oid = any (%s::oid[])
+         union all
+        select b.root, i.inhrelid
+          from below b join pg_inherits i on i.inhparent = b.oid
+          join pg_class c on c.oid = b.root and c.relkind = 'p'
+    )
+    select root::bigint, sum(pg_relation_size(oid))::bigint from below group by root
 """
 
 
@@ -54,6 +62,26 @@ class Place:
     estimated_rows: int
     pages: int
     columns: Mapping[str, Family]
+    is_partitioned: bool = False
+
+    @property
+    def own(self) -> str:
+        """What a query of its own rows names."""
+        return self.quoted if self.is_partitioned else f"ONLY {self.quoted}"
+
+
+def place_of(relation: Relation, columns: Mapping[str, Family]) -> Place:
+    """The relation as a place; a partitioned one has what its partitions have."""
+    leaves = relation.leaves if relation.is_partitioned else [relation]
+    known = [each.estimated_rows for each in leaves if each.estimated_rows >= 0]
+    return Place(
+        oid=relation.oid,
+        quoted=relation.quoted,
+        estimated_rows=sum(known) if known or not leaves else -1,
+        pages=sum(each.pages for each in leaves),
+        columns=columns,
+        is_partitioned=relation.is_partitioned,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +195,17 @@ def _glance(place: Place, size: int, *, sparing: bool) -> str:
     }
     columns = ", ".join(f"{quote(name)} AS c{index}" for index, name in enumerate(asked)) or "1"
     pages = max(size // 8192, 1)
-    last = (
-        f"SELECT {columns} FROM ONLY {place.quoted} WHERE ctid >= '({pages - _LAST_PAGES},0)'::tid"
-    )
+    last = f"SELECT {columns} FROM {place.own} WHERE ctid >= '({pages - _LAST_PAGES},0)'::tid"
     if is_small:
-        rows = f"SELECT {columns} FROM ONLY {place.quoted}"
+        rows = f"SELECT {columns} FROM {place.own}"
+    elif place.is_partitioned:  # whose pages are counted in each partition for itself
+        rows = f"{_sampled(place, columns, pages)} LIMIT {_SAMPLE_ROWS}"
     elif sparing:
         rows = f"{last} LIMIT {_SAMPLE_ROWS}"
     else:
-        percent = min(100 * _PAGES / pages, 100)
         rows = (
-            f"(SELECT {columns} FROM ONLY {place.quoted} TABLESAMPLE SYSTEM ({percent:.6f}) "
-            f"LIMIT {_SAMPLE_ROWS}) UNION ALL ({last} LIMIT {_SAMPLE_ROWS})"
+            f"({_sampled(place, columns, pages)} LIMIT {_SAMPLE_ROWS}) "
+            f"UNION ALL ({last} LIMIT {_SAMPLE_ROWS})"
         )
     found = ", ".join(
         f"jsonb_build_array({literal(name)}, {_aspects(index, family)})"
@@ -189,6 +216,11 @@ def _glance(place: Place, size: int, *, sparing: bool) -> str:
         f"(WITH s AS MATERIALIZED ({rows}) SELECT {place.oid}::bigint, {counted}::bigint, "
         f"ARRAY[{found}]::jsonb[])"
     )
+
+
+def _sampled(place: Place, columns: str, pages: int) -> str:
+    percent = min(100 * _PAGES / pages, 100)
+    return f"SELECT {columns} FROM {place.own} TABLESAMPLE SYSTEM ({percent:.6f})"
 
 
 def _aspects(index: int, family: Family) -> str:

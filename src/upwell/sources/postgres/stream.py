@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psycopg
 
 from upwell.core.errors import GapError, Unavailable, UpwellError
 from upwell.core.position import Position
@@ -28,11 +29,11 @@ from upwell.core.protocols import (
     Transactions,
     Truncation,
 )
-from upwell.sources.postgres.catalog import read_aliases, read_catalog
+from upwell.sources.postgres.catalog import Catalog, read_aliases, read_catalog
 from upwell.sources.postgres.channel import Channel, open_channel
 from upwell.sources.postgres.columns import BinaryUnsupportedError
 from upwell.sources.postgres.completeness import Reading, SourceClock, read_clock
-from upwell.sources.postgres.drift import KnownLayouts
+from upwell.sources.postgres.drift import KnownLayouts, partitions_of
 from upwell.sources.postgres.fitness import require_fit
 from upwell.sources.postgres.frames import corrupt
 from upwell.sources.postgres.pgoutput import (
@@ -214,11 +215,7 @@ class PostgresStream:
         following = self._following
         lsn = lsn_of(self._position)
         with session(following.url) as connection:
-            catalog = read_catalog(connection, following.source, list(following.tables.values()))
-            self._presence = self._presence or Presence(
-                following.publication, [each.oid for each in catalog.tables]
-            )
-            self._presence.look(connection)
+            catalog = self._looked_at(connection)
             aliases = read_aliases(connection)
             has_tables = published(connection, following.publication)
             was_offered = require_slot(
@@ -248,6 +245,18 @@ class PostgresStream:
         )
         decoder = Decoder(catalog.tables, aliases, lsn, part_bytes=PART_BYTES, admit=layouts.admit)
         return receiver, decoder
+
+    def _looked_at(self, connection: psycopg.Connection) -> Catalog:
+        """The tables, at one moment with their presence: nothing happens to them in between."""
+        following, seen = self._following, partitions_of(self._known.values())
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            names = list(following.tables.values())
+            catalog = read_catalog(connection, following.source, names, seen)
+            oids = [each.oid for each in catalog.tables]
+            self._presence = self._presence or Presence(following.publication, oids)
+            self._presence.look(connection)
+        return catalog
 
     def _require_same_timeline(self, reading: Reading) -> None:
         """Raise if what was just asked is not the server that is to be followed."""

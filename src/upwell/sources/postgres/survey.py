@@ -30,9 +30,10 @@ from upwell.sources.postgres.relations import (
     indistinct_columns,
     list_relations,
     unfit,
+    unreadable_partitions,
 )
 from upwell.sources.postgres.session import session
-from upwell.sources.postgres.statistics import ColumnLook, Place, TableLook, look_at
+from upwell.sources.postgres.statistics import ColumnLook, Place, TableLook, look_at, place_of
 from upwell.sources.postgres.tables import CapturedColumn, sql_name
 
 _DATABASE: LiteralString = """
@@ -80,7 +81,7 @@ def survey_database(url: str) -> Survey:
         row = connection.execute(_DATABASE).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         database, version, zone, seen_at = row
-        relations = list_relations(connection)
+        relations = [each for each in list_relations(connection) if not each.is_partition]
         tables, notes = _tables(connection, relations)
         return Survey(database, version, zone, _aware(seen_at), tables, notes)
 
@@ -99,7 +100,7 @@ def _tables(
     places = [
         _place(relation, columns[relation.oid])
         for relation in relations
-        if relation.kind == "r" and relation.may_be_read and not relation.hides_rows
+        if relation.kind in ("r", "p") and relation.may_be_read and not relation.hides_rows
     ]
     looks, notes = look_at(connection, places)
     declared: dict[int, dict[str, str]] = {}
@@ -163,7 +164,8 @@ def obstacles(relation: Relation, columns: Sequence[CapturedColumn]) -> list[Upw
     """Every reason why a relation cannot be captured, or cannot be named in a project."""
     name = project_name(relation)
     found = [*unfit(relation)]
-    if relation.kind == "r":
+    if relation.kind in ("r", "p"):
+        found += unreadable_partitions(relation)
         found += indistinct_columns(captured(relation, sql_name("source", name), columns))
         found += _unnameable(relation)
     return found
@@ -185,13 +187,7 @@ def _unnameable(relation: Relation) -> list[UpwellError]:
 
 
 def _place(relation: Relation, columns: Sequence[CapturedColumn]) -> Place:
-    return Place(
-        oid=relation.oid,
-        quoted=relation.quoted,
-        estimated_rows=relation.estimated_rows,
-        pages=relation.pages,
-        columns={column.name: _family(column) for column in columns},
-    )
+    return place_of(relation, {column.name: _family(column) for column in columns})
 
 
 def _family(column: CapturedColumn) -> Family:

@@ -25,8 +25,27 @@ class CapturedColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """One of the tables in which the rows of a partitioned one lie."""
+
+    oid: int
+    namespace: str
+    relation: str
+    file: int  # another one after every rewrite, and after TRUNCATE
+    has_rows: bool = False  # looked at only where it is news
+
+    @property
+    def quoted(self) -> str:
+        """Its name in SQL for PostgreSQL."""
+        return f"{quote(self.namespace)}.{quote(self.relation)}"
+
+
+@dataclass(frozen=True, slots=True)
 class CapturedTable:
-    """A table: its place in the database, its name in our SQL, columns and primary key."""
+    """A table: its place in the database, its name in our SQL, columns and primary key.
+
+    The rows of one that ``is_partitioned`` lie in its ``partitions``.
+    """
 
     oid: int
     namespace: str
@@ -36,6 +55,8 @@ class CapturedTable:
     key: tuple[str, ...]
     file: int  # another one after every rewrite of the table
     logs_whole_rows: bool = False  # else values that did not change may be left out (TOAST)
+    is_partitioned: bool = False
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def schema(self) -> TableSchema:
@@ -47,6 +68,18 @@ class CapturedTable:
     def quoted(self) -> str:
         """The table's name in SQL for PostgreSQL."""
         return f"{quote(self.namespace)}.{quote(self.relation)}"
+
+    @property
+    def own(self) -> str:
+        """What a query of its own rows names: those of tables that inherit from it are not, but
+        those of its partitions are.
+        """
+        return self.quoted if self.is_partitioned else f"ONLY {self.quoted}"
+
+    @property
+    def oids(self) -> list[int]:
+        """Of everything that is locked by writing to it."""
+        return [self.oid, *(each.oid for each in self.partitions)]
 
 
 def split_name(table: str) -> tuple[str, str]:
