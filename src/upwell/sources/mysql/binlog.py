@@ -1,7 +1,8 @@
 """Decoder of the binary log as a server sends it to a replica.
 
 Bytes in, values out, no I/O: ``feed`` takes bytes as they come, ``take`` gives the whole
-transactions among them as columns. An unfinished transaction stays, however long it grows.
+transactions among them as columns. An unfinished transaction stays until its end, or is given in
+parts where it is very large (``pending``).
 
 The log has definitions as statements, and rows under whatever layout the table had then: what that
 means for the followed tables, ``followed`` says. Every checksum is verified; what contradicts the
@@ -16,7 +17,6 @@ from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
-import pyarrow as pa
 
 from upwell.core.errors import GapError
 from upwell.core.position import Position
@@ -25,14 +25,16 @@ from upwell.sources.mysql import events
 from upwell.sources.mysql.changes import RowEvents, table_changes
 from upwell.sources.mysql.followed import Followed, FollowedTables, Looked
 from upwell.sources.mysql.packets import Packet, Packets, ServerNotice, notice_of
+from upwell.sources.mysql.pending import Item, Pending, Rows
 from upwell.sources.mysql.places import NOWHERE, Place, position_of
-from upwell.sources.mysql.tables import CapturedTable
 from upwell.sources.mysql.views import LittleViews, padded
 from upwell.sources.mysql.wires import Wire, parse_table_map
 from upwell.sources.postgres.frames import corrupt
 
 #: A batch is cut at the last commit before about this many bytes, or else at the first commit.
 BATCH_BYTES = 16 << 20
+#: Of a transaction about this much is held, unless its rows turn out to be undone in part.
+PART_BYTES = 32 << 20
 
 _ARTIFICIAL = 0x20
 _OFFSET_BITS = 32
@@ -44,22 +46,14 @@ _DISTRIBUTED = "it was changed by a distributed transaction (XA)"
 
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
-    """Whole transactions up to ``position``."""
+    """Whole transactions up to ``position``, or the next part of one that ``goes_on``; it begins
+    behind ``position`` then.
+    """
 
     position: Position
     transactions: Transactions
     changes: Sequence[TableChanges | Truncation | LayoutChange]
-
-
-class _Rows(NamedTuple):
-    """A row event: of which table in which layout, and where its rows lie."""
-
-    table: CapturedTable
-    constants: pa.Table | None
-    wires: tuple[Wire, ...]
-    operation: Operation
-    place: Packet
-    transaction: int
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,8 @@ class Decoder:
     """The state of one stream: bytes not yet released, and what the log said so far.
 
     ``tables`` are the followed ones by database and name. ``look`` asks the catalogue; what it
-    raises leaves ``feed``.
+    raises leaves ``feed``, as ``GivenError`` does. A transaction that begins at a place which
+    ``is_held`` names is not given in parts.
     """
 
     def __init__(
@@ -106,14 +101,15 @@ class Decoder:
         look: Callable[[str], Looked],
         is_checksummed: bool = True,
         folds_case: bool = False,
+        part_bytes: int = PART_BYTES,
+        is_held: Callable[[Place], bool] = lambda _: False,
     ) -> None:
         self._tables = FollowedTables(tables, look, folds_case=folds_case)
         self._is_checksummed = is_checksummed
         self._packets = Packets()
-        self._items: list[_Rows | Truncation | LayoutChange] = []
-        self._positions: list[Position] = []
-        self._times: list[int] = []
-        self._finished = 0  # items of whole transactions
+        self._pending = Pending()
+        self._part_bytes = part_bytes
+        self._is_held = is_held
         self._maps: dict[int, _Mapped] = {}
         self._parsed: dict[bytes, _Mapped] = {}
         self._place = place  # behind the last whole transaction
@@ -122,7 +118,7 @@ class Decoder:
         self._group: events.Beginning | None = None
         self._is_open = False  # something has come of a transaction that has not ended
         self._has_begun = False  # statements do not end it
-        self._savepoints: dict[str, int] = {}
+        self._begun_seconds = 0  # when, as its first event says
         self._prepared: dict[str, set[str]] = {}
         self._branch = ""
         self.ended: ServerNotice | None = None
@@ -130,12 +126,24 @@ class Decoder:
     @property
     def pending_bytes(self) -> int:
         """Bytes held back because their transaction is not released."""
-        return self._packets.held_bytes
+        return self._packets.held_bytes + self._pending.own_bytes
 
     @property
-    def has_transaction(self) -> bool:
+    def is_within(self) -> bool:
+        """Whether parts of a transaction have been given, and the last has not."""
+        return self._pending.is_within
+
+    @property
+    def is_ready(self) -> bool:
         """Whether ``take`` has something to give."""
-        return bool(self._positions)
+        return self._pending.has_transaction or self._is_large
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether a part is to be given of the transaction that has not ended."""
+        pending = self._pending
+        is_large = bool(pending.open_items) and self.pending_bytes >= self._part_bytes
+        return is_large and not self._is_held(pending.place)
 
     @property
     def place(self) -> Place:
@@ -166,33 +174,29 @@ class Decoder:
                 self.ended = ServerNotice(0, "the server ended the log")
             else:
                 corrupt("a message that is no event")
-        if not self._items:
+        if self._pending.is_empty:
             packets.drop_walked()
 
     def take(self) -> DecodedBatch | None:
-        """The whole transactions so far; None when there are none."""
-        if not self._positions:
+        """The whole transactions so far, or a part of a large one; None when there is neither."""
+        pending = self._pending
+        if pending.has_transaction:
+            taken = pending.take()
+        elif self._is_large:
+            taken = pending.take_part(position_of(pending.place, self._gtid), self._begun_at_us)
+        else:
             return None
-        items, self._items = self._items[: self._finished], self._items[self._finished :]
-        transactions = Transactions(tuple(self._positions), np.array(self._times, np.int64))
-        changes = tuple(self._changes(items))
-        self._finished = 0
-        self._savepoints.clear()
-        self._items = [_of_first(item) for item in self._items]
-        self._positions, self._times = [], []
+        transactions = Transactions(taken.positions, np.array(taken.times, np.int64))
+        changes = tuple(self._changes(taken.items))
         self._release()
-        return DecodedBatch(self.position, transactions, changes)
+        return DecodedBatch(self.position, transactions, changes, taken.goes_on)
 
     def _release(self) -> None:
-        kept = [
-            item.place[0]
-            for item in self._items
-            if isinstance(item, _Rows) and item.place[2] is None
-        ]
-        if kept:
-            self._packets.drop_before(min(kept))
-        else:
+        first = self._pending.first_byte
+        if first is None:
             self._packets.drop_walked()
+        else:
+            self._packets.drop_before(first)
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 
@@ -236,9 +240,9 @@ class Decoder:
         elif kind == events.XID:
             self._commit(seconds)
         elif kind == events.MARIADB_GTID:
-            self._begin(events.parse_mariadb_gtid(event.body, server))
+            self._begin(events.parse_mariadb_gtid(event.body, server), seconds)
         elif kind in (events.GTID, events.ANONYMOUS_GTID, events.GTID_TAGGED):
-            self._begin(events.parse_gtid(event.body, kind))
+            self._begin(events.parse_gtid(event.body, kind), seconds)
         elif kind in (events.QUERY, events.QUERY_COMPRESSED, events.LOADED):
             database, text = events.parse_query(event.body, kind)
             self._statement(database, text, seconds)
@@ -278,24 +282,33 @@ class Decoder:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, group: events.Beginning) -> None:
+    def _begin(self, group: events.Beginning, seconds: int) -> None:
         if self._is_open:
             corrupt("a transaction within another")
         self._group = group
-        self._is_open = True
+        self._open(seconds)
         self._has_begun = group.has_begun
+
+    def _open(self, seconds: int) -> None:
+        self._is_open = self._has_begun = True
+        self._begun_seconds = seconds
+        self._pending.begin(self._now)
+
+    @property
+    def _begun_at_us(self) -> int:
+        group = self._group
+        return (
+            group.committed_at_us if group is not None else 0
+        ) or self._begun_seconds * 1_000_000
 
     def _commit(self, seconds: int) -> None:
         """The transaction holds: it is given, if it has something for us."""
         group = self._group
         if group is not None and group.gtid:
             self._gtid = group.gtid
+        at_us = (group.committed_at_us if group is not None else 0) or seconds * 1_000_000
         self._settle()
-        if len(self._items) > self._finished:
-            self._finished = len(self._items)
-            at_us = group.committed_at_us if group is not None else 0
-            self._positions.append(self.position)
-            self._times.append(at_us or seconds * 1_000_000)
+        self._pending.commit(self.position, at_us)
 
     def _settle(self) -> None:
         """What comes next begins a transaction."""
@@ -303,33 +316,28 @@ class Decoder:
         self._group = None
         self._is_open = self._has_begun = False
         self._branch = ""
-        self._savepoints.clear()
+        self._pending.end()
         self._maps.clear()
-
-    def _undo(self, first: int) -> None:
-        """Rows from the item ``first`` on were rolled back; what became of tables stays."""
-        kept = [item for item in self._items[first:] if isinstance(item, LayoutChange)]
-        self._items[first:] = kept
 
     def _statement(self, database: str, text: str, seconds: int) -> None:
         words = text[:80].split(None, 2)
         first = words[0].upper().rstrip(";") if words else ""
         if first == "BEGIN":
-            self._is_open = self._has_begun = True
+            self._open(seconds)
         elif first == "COMMIT":
             self._commit(seconds)
         elif first == "ROLLBACK" and len(words) > 1 and words[1].upper() == "TO":
-            self._undo(self._savepoints.get(_savepoint(text), self._finished))
+            self._pending.undo(_savepoint(text))
         elif first == "ROLLBACK":
-            self._undo(self._finished)
+            self._pending.undo()
             self._commit(seconds)
         elif first == "SAVEPOINT":
-            self._savepoints[_savepoint(text)] = len(self._items)
+            self._pending.note_savepoint(_savepoint(text))
         elif first == "XA":
             self._distributed(text, seconds)
         else:
-            transaction = len(self._positions)
-            self._items += self._tables.apply(database, text, self._now, transaction)
+            transaction = self._pending.transaction
+            self._pending.add(self._tables.apply(database, text, self._now, transaction))
             if not self._has_begun:
                 self._commit(seconds)
 
@@ -338,7 +346,7 @@ class Decoder:
         words = text.split(None, 2)
         verb, branch = words[1].upper(), words[2] if len(words) > 2 else ""
         if verb in ("START", "BEGIN"):
-            self._is_open = self._has_begun = True
+            self._open(seconds)
             self._branch = branch
         elif verb in ("COMMIT", "ROLLBACK"):
             names = self._prepared.pop(branch.removesuffix(" ONE PHASE"), None)
@@ -351,11 +359,10 @@ class Decoder:
         if body[:1] == b"\x01":  # in one phase: a commit
             self._commit(seconds)
             return
-        begun = self._items[self._finished :]
         self._prepared[self._branch] = {
-            item.table.name for item in begun if isinstance(item, _Rows)
+            item.table.name for item in self._pending.open_items if isinstance(item, Rows)
         }
-        self._undo(self._finished)
+        self._pending.undo()
         self._commit(seconds)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -408,9 +415,9 @@ class Decoder:
         if is_compressed:
             plain = events.uncompressed(bytes(view[rows_at:end]))
             place = (0, len(plain), plain)
-        self._items.append(
-            _Rows(table, followed.constants, mapped.wires, operation, place, len(self._positions))
-        )
+        transaction = self._pending.transaction
+        rows = Rows(table, followed.constants, mapped.wires, operation, place, transaction)
+        self._pending.add([rows])
 
     def _head(
         self, mapped: _Mapped, operation: Operation, version: int, body: memoryview
@@ -422,7 +429,7 @@ class Decoder:
         return bytes(body[8 : head.rows_at]) if head.is_full else None
 
     def _read_anew(self, followed: Followed, why: str) -> None:
-        self._items += self._tables.read_anew(followed, why, self._now)
+        self._pending.add(self._tables.read_anew(followed, why, self._now))
 
     def _partial(self, body: bytes) -> None:
         """JSON that was changed in place: what it was before is not in the log."""
@@ -432,14 +439,12 @@ class Decoder:
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────
 
-    def _changes(
-        self, items: Sequence[_Rows | Truncation | LayoutChange]
-    ) -> Sequence[TableChanges | Truncation | LayoutChange]:
+    def _changes(self, items: Sequence[Item]) -> Sequence[TableChanges | Truncation | LayoutChange]:
         """Changes in the order of their first row; a table's own always in the log's order."""
-        runs: list[list[_Rows] | Truncation | LayoutChange] = []
-        latest: dict[str, list[_Rows]] = {}
+        runs: list[list[Rows] | Truncation | LayoutChange] = []
+        latest: dict[str, list[Rows]] = {}
         for item in items:
-            if not isinstance(item, _Rows):
+            if not isinstance(item, Rows):
                 latest.pop(item.table, None)
                 runs.append(item)
                 continue
@@ -457,7 +462,7 @@ class Decoder:
                 changes.append(each)
         return changes
 
-    def _decoded(self, run: Sequence[_Rows]) -> TableChanges | None:
+    def _decoded(self, run: Sequence[Rows]) -> TableChanges | None:
         first = run[0]
         places = np.array([item.place[:2] for item in run], np.int64)
         if any(item.place[2] is not None for item in run):
@@ -475,7 +480,7 @@ class Decoder:
         return table_changes(row_events, first.table, first.constants)
 
     def _gathered(
-        self, run: Sequence[_Rows], places: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+        self, run: Sequence[Rows], places: np.ndarray[tuple[int, int], np.dtype[np.int64]]
     ) -> tuple[
         np.ndarray[tuple[int], np.dtype[np.uint8]], np.ndarray[tuple[int, int], np.dtype[np.int64]]
     ]:
@@ -502,19 +507,12 @@ def _incident(place: Place) -> GapError:
     )
 
 
-def _is_alike(one: _Rows, other: _Rows) -> bool:
+def _is_alike(one: Rows, other: Rows) -> bool:
     return (
         one.table is other.table
         and (one.wires is other.wires or one.wires == other.wires)
         and one.constants is other.constants
     )
-
-
-def _of_first(item: _Rows | Truncation | LayoutChange) -> _Rows | Truncation | LayoutChange:
-    """An item of the transaction that will be the next batch's first."""
-    if isinstance(item, _Rows):
-        return item._replace(transaction=0)
-    return Truncation(item.schema, 0) if isinstance(item, Truncation) else item
 
 
 def _savepoint(text: str) -> str:

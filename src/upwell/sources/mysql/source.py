@@ -14,7 +14,7 @@ from upwell.sources.mysql.checksum import checksum_sql
 from upwell.sources.mysql.copy import MySQLCopy
 from upwell.sources.mysql.fitness import require_fit
 from upwell.sources.mysql.keys import is_ordered_alike
-from upwell.sources.mysql.places import NOWHERE, number_of, position_of
+from upwell.sources.mysql.places import NOWHERE, Place, number_of, position_of
 from upwell.sources.mysql.server import (
     Server,
     gtid_before,
@@ -52,6 +52,7 @@ class MySQLSource:
         self._expected_identity = expected_identity
         self._now_us = now_us
         self._streams: list[MySQLStream] = []
+        self._held: set[Place] = set()
 
     @property
     def name(self) -> str:
@@ -102,7 +103,8 @@ class MySQLSource:
                 where=self._name,
                 next_step=START_ANEW,
             )
-        following = Following(self._address, self._require_same_server(), self._name, self._names)
+        server = self._require_same_server()
+        following = Following(self._address, server, self._name, self._names, self._held)
         stream = MySQLStream(following, position, tables, now_us=self._now_us)
         self._streams.append(stream)
         return stream

@@ -1,4 +1,4 @@
-"""The log of the source, as batches of whole transactions.
+"""The log of the source, as batches of whole transactions, or parts of one that is very large.
 
 ``poll`` gives what has arrived, or, while nothing does, empty batches that move position and time.
 Commit times are the server's whole seconds where its log has no finer ones; they never count as
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from upwell.core.errors import GapError, UpwellError
+from upwell.core.errors import GapError, Unavailable, UpwellError
 from upwell.core.position import Position
 from upwell.core.protocols import (
     Burden,
@@ -24,7 +24,7 @@ from upwell.core.protocols import (
     Transactions,
     Truncation,
 )
-from upwell.sources.mysql.binlog import BATCH_BYTES, DecodedBatch, Decoder
+from upwell.sources.mysql.binlog import BATCH_BYTES, PART_BYTES, DecodedBatch, Decoder
 from upwell.sources.mysql.catalog import Catalog, read_catalog
 from upwell.sources.mysql.completeness import SourceClock
 from upwell.sources.mysql.drift import compare, constants, gone
@@ -32,6 +32,7 @@ from upwell.sources.mysql.dump import open_dump
 from upwell.sources.mysql.fitness import require_fit
 from upwell.sources.mysql.followed import Followed, Looked
 from upwell.sources.mysql.packets import ServerNotice
+from upwell.sources.mysql.pending import GivenError
 from upwell.sources.mysql.places import Place, parse_position
 from upwell.sources.mysql.receiver import Receiver
 from upwell.sources.mysql.server import Reading, Server, log_end, read_clock
@@ -49,12 +50,16 @@ Change = TableChanges | Truncation | LayoutChange
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What to follow: a server, and the tables by their names in SQL and in the project."""
+    """What to follow: a server, and the tables by their names in SQL and in the project.
+
+    ``held`` are the places of transactions that are not given in parts: see ``pending``.
+    """
 
     address: Address
     server: Server
     source: str
     names: Mapping[str, str]
+    held: set[Place] = field(default_factory=set)
 
 
 class MySQLStream:
@@ -91,6 +96,8 @@ class MySQLStream:
             look=self._look,
             is_checksummed=dump.is_checksummed,
             folds_case=folds_case,
+            part_bytes=PART_BYTES,
+            is_held=following.held.__contains__,
         )
         self._receiver = Receiver(dump)
         self._clock = SourceClock(
@@ -143,11 +150,11 @@ class MySQLStream:
             return self._given(_NO_TRANSACTIONS, opening, self._position)
         decoder, receiver = self._decoder, self._receiver
         failure = receiver.failure  # before the queue: what came before the failure still counts
-        while decoder.pending_bytes < BATCH_BYTES or not decoder.has_transaction:
+        while decoder.pending_bytes < BATCH_BYTES or not decoder.is_ready:
             data = receiver.take(BATCH_BYTES)
             if not data:
                 break
-            decoder.feed(data)
+            self._feed(data)
         decoded = decoder.take()
         if decoded is not None:
             return self._batch(decoded)
@@ -155,14 +162,27 @@ class MySQLStream:
             raise self._ended(decoder.ended)
         if failure is not None:
             raise failure
-        return self._heartbeat()
+        return None if decoder.is_within else self._heartbeat()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._decoder.feed(data)
+        except GivenError as given:
+            self._following.held.add(given.place)
+            raise Unavailable(
+                "transaction_undone",
+                "a large transaction undid rows of which parts were taken in already",
+                where=str(self._following.address),
+                next_step="nothing: it is read again, and taken in once it is whole",
+            ) from given
 
     def _batch(self, decoded: DecodedBatch) -> SourceBatch:
         clock_us = self._now_us() - self._skew_us
         times = np.minimum(decoded.transactions.committed_at_us, clock_us)
         transactions = Transactions(decoded.transactions.positions, times)
-        self._complete_through_us = max(self._complete_through_us, int(times.max()))
-        return self._given(transactions, decoded.changes, decoded.position)
+        if not decoded.goes_on:
+            self._complete_through_us = max(self._complete_through_us, int(times.max()))
+        return self._given(transactions, decoded.changes, decoded.position, goes_on=decoded.goes_on)
 
     def _heartbeat(self) -> SourceBatch | None:
         """Nothing came, and that is news: time has passed, or other things were logged."""
@@ -177,7 +197,12 @@ class MySQLStream:
         return None
 
     def _given(
-        self, transactions: Transactions, changes: Sequence[Change], position: Position
+        self,
+        transactions: Transactions,
+        changes: Sequence[Change],
+        position: Position,
+        *,
+        goes_on: bool = False,
     ) -> SourceBatch:
         self._position = max(self._position, position)
         self._given_at = time.monotonic()
@@ -188,6 +213,7 @@ class MySQLStream:
             complete_through_us=self._complete_through_us,
             received_at_us=self._now_us(),
             clock_skew_us=self._skew_us,
+            goes_on=goes_on,
         )
 
     # ── the server ───────────────────────────────────────────────────────────────────────────────
