@@ -47,12 +47,21 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         install = program("mariadb-install-db")
         assert install is not None
-        options = ["--no-defaults", f"--datadir={self.folder / 'data'}", "--skip-test-db"]
+        # Of its own: a server that starts removes what it takes for left over in this folder.
+        temporary = f"--tmpdir={self.folder / 'tmp'}"
+        options = [
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            "--skip-test-db",
+            temporary,
+        ]
         options += ["--auth-root-authentication-method=normal", *_as_whom()]
-        subprocess.run([install, *options], check=True, capture_output=True, timeout=120)
+        command = [install, *options]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert made.returncode == 0, made.stdout + made.stderr
         self.start()
         return self
 
@@ -65,6 +74,7 @@ class Server:
         assert binary is not None
         options = {
             "datadir": self.folder / "data",
+            "tmpdir": self.folder / "tmp",
             "socket": self.socket,
             "port": self.port,
             "bind_address": "127.0.0.1",
