@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.folders import passing_folder
 from benchmarks.followed import following, until, until_equal
 from benchmarks.pages import Page, Table
 from benchmarks.programs import WrongRunError
@@ -51,7 +52,7 @@ class Run:
 
 def measure(*, seconds: int = 40, rounds: int = 5, rate: int = 300, scale: int = 10) -> Page:
     """The three kinds, interleaved."""
-    with tempfile.TemporaryDirectory() as folder, _bank(Path(folder), scale) as (server, project):
+    with passing_folder() as folder, _bank(folder, scale) as (server, project):
         series: Series[Run] = Series([_ALONE, _FOLLOWED, _READ], rounds)
         series.measure(lambda kind: _run(server, project, kind, seconds, rate))
     alone = series.spread(_ALONE, lambda run: run.p50_ms).median

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.folders import passing_folder
 from benchmarks.processes import children, cpu_seconds
 from benchmarks.programs import WrongRunError
 from upwell.demo.template import SETTINGS_FILE, write_project
@@ -118,8 +118,8 @@ class Demonstration:
 @contextmanager
 def running(orders_a_second: float, settings: str = "") -> Iterator[Demonstration]:
     """A demo until the end of the block, of a project with more ``settings`` in upwell.yaml."""
-    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as name:
-        folder, address = Path(name), _free_address()
+    with passing_folder() as folder:
+        address = _free_address()
         if settings:
             write_project(folder, http=address)
             with (folder / SETTINGS_FILE).open("a", encoding="utf-8") as file:
@@ -137,8 +137,8 @@ def running(orders_a_second: float, settings: str = "") -> Iterator[Demonstratio
 
 def reported(orders_a_second: float, seconds: float) -> dict[str, Any]:
     """One run of the demo; what it says of itself at the end."""
-    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as folder:
-        command = _command(orders_a_second, Path(folder), _free_address())
+    with passing_folder() as folder:
+        command = _command(orders_a_second, folder, _free_address())
         output = subprocess.run(
             [*command, "--for", f"{seconds:.0f}s"], capture_output=True, check=True
         ).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.folders import passing_folder
 from benchmarks.followed import following, until, until_equal
 from benchmarks.pages import Page, Table
 from benchmarks.processes import children, cpu_seconds, pss_mb
@@ -50,7 +50,7 @@ def measure(*, gigabytes: tuple[float, ...] = (0.5, 5.0)) -> Page:
     rows = []
     for size in gigabytes:
         count = int(size * 1e9 / _ROW_BYTES)
-        with tempfile.TemporaryDirectory() as folder, _shop(Path(folder)) as (url, project):
+        with passing_folder() as folder, _shop(folder) as (url, project):
             for what, statement in (("inserted", _INSERT), ("updated", _UPDATE)):
                 taken = _take(url, project, statement.format(rows=count))
                 rows.append(

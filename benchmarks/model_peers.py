@@ -17,7 +17,6 @@ import argparse
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.contenders.child import REQUIREMENTS, Child, System
 from benchmarks.contenders.truth import CHANGED_ITEMS, CHANGED_PRODUCTS, Truth
+from benchmarks.folders import passing_folder
 from benchmarks.pages import Page, Table, render
 from benchmarks.peers import HERE, NotRunError
 from benchmarks.series import spread
@@ -68,16 +68,15 @@ def model_peers(
     source = pg_ivm_source or _source_named()
     chosen = [each for each in systems(source) if not only or each.title in only]
     measured = {each.title: Measured() for each in chosen}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-        Path(folder).chmod(0o755)  # a server that root starts runs as somebody else
-        truth = Truth(Path(folder), items, SEED)
+    with passing_folder() as folder, ExitStack() as closing:
+        truth = Truth(folder, items, SEED)
         children: dict[str, Child] = {}
         for number, system in enumerate(chosen):
             outcome = measured[system.title]
             with _noted(system.title, outcome):
                 if system.module == "pg_ivm" and not system.options:
                     raise NotRunError("its source is not here, see PG_IVM_SOURCE")
-                child = closing.enter_context(Child(system, Path(folder) / f"system-{number}"))
+                child = closing.enter_context(Child(system, folder / f"system-{number}"))
                 outcome.start_seconds = child.start(truth.base)
                 children[system.title] = child
                 _tell(f"{system.title}: started in {outcome.start_seconds:.0f} s")

@@ -8,7 +8,6 @@ is written, and silent receivers are not dropped.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Self
 
 import psycopg
 
+from benchmarks.folders import passing_folder
 from benchmarks.processes import ended_children_cpu_seconds
 from upwell.core.position import Position
 from upwell.core.protocols import Checksum
@@ -66,11 +66,8 @@ def url_of(server: Server, *, over_tcp: bool) -> str:
 @contextmanager
 def running_server() -> Iterator[Server]:
     """A server in a folder that goes with it."""
-    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # the server may run as another user
-        with Server(folder / "server", settings=_SETTINGS) as server:
-            yield server
+    with passing_folder() as folder, Server(folder / "server", settings=_SETTINGS) as server:
+        yield server
 
 
 def make_table(server: Server, rows: int, *, filled: bool = False) -> None:

@@ -44,12 +44,20 @@ MODELS = {
 
 
 @pytest.fixture
-def made(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Live:
+def made(tmp_path: Path, database_18: Database) -> Live:
+    return shop_of(database_18, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completeness, "BURDEN_SECONDS", 0.2)
     monkeypatch.setattr(following, "RETRY_SECONDS", (0.05, 0.2))
+
+
+def shop_of(database: Database, folder: Path) -> Live:
     database.run(NOTES)
     return Live(
-        tmp_path,
+        folder,
         database.url,
         database.slot,
         ["notes", "others"],
@@ -90,7 +98,16 @@ def theirs(live: Live) -> list[tuple[object, ...]]:
         return connection.execute("select count(*) from notes").fetchall()
 
 
-def test_a_table_is_read_partition_by_partition_and_followed_as_one(live: Live) -> None:
+def test_a_table_is_read_partition_by_partition_and_followed_as_one(
+    tmp_path: Path, database: Database
+) -> None:
+    live = shop_of(database, tmp_path)
+    with live.running():
+        live.wait_until_settled()
+        follow_as_one(live)
+
+
+def follow_as_one(live: Live) -> None:
     parts = [part.split()[1] for part in live.source.parts_read if part.startswith("shop.notes")]
     assert len({part.partition(":")[0] for part in parts}) == 5  # its leaves, on both levels
     assert len(parts) > 5
