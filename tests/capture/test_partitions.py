@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -196,14 +197,104 @@ def _has(live: Live, key: int) -> bool:
     return live.rows(f"select count(*) from shop.notes where id = {key}") == [(1,)]
 
 
-@pytest.mark.parametrize("statement", [ATTACH, "drop table notes_a", "truncate notes_c"])
-def test_partitions_change_while_nobody_follows(made: Live, statement: str) -> None:
+#: What the log has, and what was undone afterwards without its knowing.
+MEANWHILE = {
+    "one comes with rows": ATTACH,
+    "one is split off": (
+        "begin; create table part (like notes including all);"
+        "with moved as (delete from notes_rest where id between 800 and 899 returning *)"
+        " insert into part select * from moved;"
+        "alter table notes attach partition part for values from (800) to (900); commit"
+    ),
+    "one is written to and truncated": (
+        "update notes set n = -1 where id = 501; insert into notes values (-5, 1, 'gone', '');"
+        "truncate notes_c; truncate notes_a"
+    ),
+    "one is written to and dropped": (
+        "update notes set n = -1 where id = 1; insert into notes values (-5, 1, 'gone', '');"
+        "drop table notes_a"
+    ),
+    "one is written to and detached": (
+        "update notes set n = -1 where id < 500; alter table notes detach partition notes_b"
+    ),
+    "one comes, is written to and goes": (
+        "create table new partition of notes for values from (2000) to (3000);"
+        "insert into notes values (2001, 1, 'gone', ''); drop table new"
+    ),
+    "one comes, is written to and truncated": (
+        "create table new partition of notes for values from (2000) to (3000);"
+        "insert into notes values (2001, 1, 'gone', ''); truncate new"
+    ),
+    "one is changed while it is away": (
+        "begin; alter table notes detach partition notes_a; update notes_a set n = -1;"
+        "alter table notes attach partition notes_a for values from (minvalue) to (250); commit"
+    ),
+    "ones are changed while the one above them is away": (
+        "alter table notes detach partition notes_b; update notes_b set n = -1;"
+        "alter table notes attach partition notes_b for values from (250) to (500)"
+    ),
+}
+
+
+@pytest.mark.parametrize("statements", MEANWHILE.values(), ids=MEANWHILE)
+def test_partitions_change_while_nobody_follows(made: Live, statements: str) -> None:
     run(made, SPARE)
     with made.running():
         made.wait_until_settled()
-    run(made, statement, "insert into notes values (999999, 1, 'meanwhile', '')")
+    run(made, *statements.split(";"), "insert into notes values (999999, 1, 'meanwhile', '')")
     with made.running():
         check(made)
+
+
+@pytest.mark.parametrize(
+    "case", ["one comes, is written to and goes", "one is changed while it is away"]
+)
+def test_what_nobody_can_see_any_more_is_found(live: Live, case: str) -> None:
+    with Workload(live.url, "notes", seed=5, keys=1_000) as workload:
+        live.wait(lambda: workload.changes > 20, "changes before")
+        run(live, *MEANWHILE[case].split(";"))
+        seen = workload.changes
+        live.wait(lambda: workload.changes > seen + 20, "changes behind")
+    check(live)
+
+
+def test_a_partition_is_detached_while_others_still_write_to_it(live: Live) -> None:
+    run(live, "drop table notes_rest")  # beside it the server detaches none so
+    check(live)
+    with psycopg.connect(live.url) as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute("update notes set n = -7 where id = 20")
+        detach = "alter table notes detach partition notes_a concurrently"
+        detaching = pool.submit(run, live, detach)
+        live.wait(lambda: _is_leaving(live), "it is being detached")
+        run(live, "insert into notes_a values (-22, 22, 'into what leaves', '')")
+        writer.commit()
+        detaching.result()
+    check(live)
+    assert not _has(live, 20)
+    assert not _has(live, -22)
+
+
+def _is_leaving(live: Live) -> bool:
+    with psycopg.connect(live.url) as connection:
+        query = "select bool_or(inhdetachpending) from pg_inherits"
+        return connection.execute(query).fetchone() == (True,)
+
+
+def test_a_table_without_partitions_waits_for_none(tmp_path: Path, database_18: Database) -> None:
+    database_18.run(
+        "create table notes (id int primary key, n int, note text, big text)"
+        " partition by range (id); create table others (id int primary key, n int)"
+    )
+    empty = Live(tmp_path, database_18.url, database_18.slot, ["notes", "others"], MODELS, Budget())
+    with empty.running():
+        empty.wait_until_settled()
+        run(
+            empty,
+            "create table notes_a partition of notes default",
+            "insert into notes values (1, 1, 'first', '')",
+        )
+        check(empty)
+        assert empty.followed("by_note") == [("first", 1, 1)]
 
 
 @pytest.mark.parametrize("statement", [ATTACH, "drop table notes_a", "truncate notes_c"])
@@ -232,14 +323,16 @@ def test_a_column_added_with_a_value_is_filled_in_all_partitions(live: Live) -> 
 
 
 def test_a_publication_of_single_partitions_is_mended(made: Live) -> None:
-    with made.running():
-        made.wait_until_settled()
-    run(
-        made,
+    narrowed = (
         f"alter publication {made.slot} set (publish_via_partition_root = false)",
         "insert into notes values (-1, 1, 'under its own name', '')",
     )
     with made.running():
+        made.wait_until_settled()
+    run(made, *narrowed)
+    with made.running():
+        check(made)
+        run(made, narrowed[0], "insert into notes values (-2, 2, 'likewise', '')")
         check(made)
 
 

@@ -79,6 +79,40 @@ def test_what_is_rolled_back_never_was(database: Database) -> None:
     replica.check()
 
 
+def test_savepoints_are_known_however_they_are_spelled(database: Database) -> None:
+    database.run("create table plain (id int primary key auto_increment) engine = MyISAM")
+    replica = followed(database)
+    undone = ("insert into t values (2, 'undone')", "insert into plain values ()")
+    for number, (savepoint, again) in enumerate(
+        [("Before_Items", "before_items"), ("`a b`", "`a b`"), ("`c b`", "SAVEPOINT `C B`")]
+    ):
+        kept = (f"insert into t values ({number * 10 + 1}, 'kept')", f"savepoint {savepoint}")
+        other = "savepoint `other b`"
+        database.run("begin", *kept, *undone, other, f"rollback to {again}", "commit")
+    replica.catch_up()
+    assert not replica.whys
+    assert set(replica.tables[T].rows) == {(1,), (11,), (21,)}
+    replica.check()
+
+
+def test_a_savepoint_from_before_the_first_row_leads_to_reading_anew(database: Database) -> None:
+    database.run("create table plain (id int primary key auto_increment) engine = MyISAM")
+    replica = followed(database)
+    database.run(
+        "begin",
+        "savepoint a",
+        "insert into t values (2, 'undone')",
+        "insert into plain values ()",
+        "rollback to a",
+        "insert into t values (3, 'kept')",
+        "commit",
+    )
+    replica.catch_up()
+    if replica.whys:
+        replica.copy()
+    replica.check()
+
+
 def test_inserts_updates_and_deletes_of_one_key_keep_their_order(database: Database) -> None:
     replica = followed(database)
     database.run(

@@ -219,6 +219,19 @@ def test_how_far_the_server_has_read_counts_only_once_all_before_it_is_given() -
     assert decoder.progress == 200
 
 
+def test_nothing_is_kept_of_signs_of_life() -> None:
+    decoder = Decoder((), {}, 0)
+    for lsn in range(1, 1000):
+        decoder.feed(keepalive(lsn) + frame(b"\0\0\0\1channel\0said\0", b"A"))
+        assert decoder.pending_bytes == 0
+    decoder.feed(keepalive(1000)[:7])
+    assert decoder.unfinished[1] == 7
+    decoder.feed(keepalive(1000)[7:] + transaction(lsn=1100))
+    batch = decoder.take()
+    assert batch is not None
+    assert (batch.lsn, decoder.pending_bytes) == (1100, 0)
+
+
 def test_transactions_that_go_back_in_the_log_are_refused() -> None:
     begin = b"B" + struct.pack(">QqI", 100, 0, 1)
     commit = b"C" + struct.pack(">BQQq", 0, 100, 120, 0)

@@ -75,6 +75,14 @@ def begin(source: PostgresSource) -> Beginning:
             'ALTER TABLE "public"."b" REPLICA IDENTITY DEFAULT',
         ),
         ("create table a (id int) partition by range (id)", "table_without_key", "ADD PRIMARY KEY"),
+        (
+            (
+                "create table a (id int not null) partition by range (id);"
+                "create table b partition of a default; alter table only a add primary key (id)"
+            ),
+            "table_without_key",
+            "ADD PRIMARY KEY",
+        ),
         ("create unlogged table a (id int primary key)", "table_unlogged", "SET LOGGED"),
         (
             "create table a (id int primary key); alter table a replica identity nothing",

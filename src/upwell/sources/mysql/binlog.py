@@ -11,6 +11,7 @@ format is an ``IntegrityError`` and gives no values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -327,7 +328,7 @@ class Decoder:
         elif first == "COMMIT":
             self._commit(seconds)
         elif first == "ROLLBACK" and len(words) > 1 and words[1].upper() == "TO":
-            self._pending.undo(_savepoint(text))
+            self._roll_back_to(_savepoint(text))
         elif first == "ROLLBACK":
             self._pending.undo()
             self._commit(seconds)
@@ -340,6 +341,19 @@ class Decoder:
             self._pending.add(self._tables.apply(database, text, self._now, transaction))
             if not self._has_begun:
                 self._commit(seconds)
+
+    def _roll_back_to(self, savepoint: str) -> None:
+        """To one that was set before the first row, or is spelled in a way that only the server
+        knows to be the same, nobody can say what is undone.
+        """
+        if self._pending.knows(savepoint):
+            self._pending.undo(savepoint)
+            return
+        names = {item.table.name for item in self._pending.open_items if isinstance(item, Rows)}
+        self._pending.undo()
+        for followed in self._tables:
+            if followed.name in names:
+                self._read_anew(followed, "its rows were rolled back to an unknown savepoint")
 
     def _distributed(self, text: str, seconds: int) -> None:
         """Rows of a prepared branch come long before its commit, which has none: read anew."""
@@ -515,5 +529,16 @@ def _is_alike(one: Rows, other: Rows) -> bool:
     )
 
 
+_SAVEPOINT = re.compile(
+    r"(?:SAVEPOINT|ROLLBACK\s+(?:WORK\s+)?TO(?:\s+SAVEPOINT(?=\s))?)\s+(.*?)\s*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 def _savepoint(text: str) -> str:
-    return text.rpartition(" ")[2].strip("`;")
+    """Its name; the case makes no difference to the server."""
+    match = _SAVEPOINT.fullmatch(text)
+    name = match[1] if match is not None else text
+    if name.startswith("`"):
+        name = name[1:-1].replace("``", "`")
+    return name.casefold()

@@ -113,6 +113,10 @@ class Pending:
     def note_savepoint(self, name: str) -> None:
         self._savepoints[name] = len(self._items)
 
+    def knows(self, savepoint: str) -> bool:
+        """Whether it was set since the open transaction's first rows."""
+        return savepoint in self._savepoints
+
     def undo(self, savepoint: str | None = None) -> None:
         """Rows of the open transaction, or those behind a savepoint, were rolled back; what became
         of tables stays.

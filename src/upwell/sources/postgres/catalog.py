@@ -198,8 +198,17 @@ def _with_partitions(
         for each in table.columns
     )
     partitions = (
-        Partition(each.oid, each.namespace, each.relation, each.file, each.oid in have_rows)
-        for each in relation.leaves
+        Partition(
+            each.oid,
+            each.namespace,
+            each.relation,
+            each.file,
+            each.attached_in,
+            is_leaf=not each.is_partitioned,
+            is_leaving=each.is_leaving,
+            has_rows=each.oid in have_rows,
+        )
+        for each in relation.partitions
     )
     return replace(
         table,

@@ -10,9 +10,10 @@ rewrite gives it another file for ever, so a look behind the reading is enough.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import LiteralString
 
+import psycopg
 import pyarrow as pa
 from psycopg import sql
 
@@ -45,7 +46,12 @@ _SIZE: LiteralString = """
       from unnest(%s::oid[]) with ordinality as t(oid, place) order by place
 """
 #: How many rows the planner expects, also of a table that was never analysed.
-_PLAN: LiteralString = "EXPLAIN (FORMAT JSON) SELECT FROM {}"
+_PLAN: LiteralString = "EXPLAIN (FORMAT JSON) SELECT FROM ONLY {}"
+#: The planner would lock every partition, and its indexes, to say as much.
+_ANALYSED: LiteralString = """
+    select coalesce(sum(greatest(reltuples, 0)), 0)::bigint
+      from pg_class where oid = any (%s::oid[])
+"""
 #: Who may have written to a table without our seeing it yet. A transaction lets go of its locks
 #: only after others see what it did, also one that waits for a standby to have its commit.
 _WRITERS: LiteralString = """
@@ -93,17 +99,16 @@ class PostgresCopy:
         """See ``core.protocols.Copy.plan``."""
         now = self._require_same(table, by_place=True)
         self._await_writers(now)
-        places = [each.oid for each in now.partitions] if now.is_partitioned else [now.oid]
+        places = [each.oid for each in now.leaves] if now.is_partitioned else [now.oid]
         with self._session.use() as connection:
             sizes = connection.execute(_SIZE, [places]).fetchall()
-            plan = connection.execute(sql.SQL(_PLAN).format(sql.SQL(now.own))).fetchone()
-        assert plan is not None  # noqa: S101 - EXPLAIN has one row
+            estimated_rows = _estimated_rows(connection, now, places)
         parts: list[str] = []
         for oid, (main_bytes, all_bytes, page_bytes) in zip(places, sizes, strict=True):
             step = part_bytes * (main_bytes // page_bytes) / max(all_bytes, 1)
             ranges = _page_ranges(main_bytes // page_bytes, max(1, int(step)))
             parts += [f"{oid}:{each}" for each in ranges] if now.is_partitioned else ranges
-        return CopyPlan(parts, int(plan[0][0]["Plan"]["Plan Rows"]))
+        return CopyPlan(parts or [_page_ranges(0, 1)[0]], estimated_rows)
 
     def read(self, table: SourceTable, part: str) -> CopiedRows:
         """See ``core.protocols.Copy.read``."""
@@ -148,9 +153,11 @@ class PostgresCopy:
     ) -> CopiedRows:
         now = self._require_same(table, by_place=by_place)
         rows = now.own
-        for each in now.partitions:
-            if each.oid == partition:
-                rows = f"ONLY {each.quoted}"
+        if partition is not None:
+            leaves = {each.oid: each for each in now.leaves}
+            if partition not in leaves:
+                raise _changed(table, "a partition is none any more")
+            rows = f"ONLY {leaves[partition].quoted}"
         columns = [column for column in now.columns if column.name in table.schema.column_names]
         decoder = CopyDecoder([each.name for each in columns], [each.type for each in columns])
         selected = ", ".join(map(_selected, columns))
@@ -274,6 +281,17 @@ class PostgresCopy:
                 time.sleep(_LOOK_SECONDS)
                 now = dict(connection.execute(_WRITERS, [table.oids]).fetchall())
                 writers = {each: pid for each, pid in writers.items() if each in now}
+
+
+def _estimated_rows(
+    connection: psycopg.Connection, table: CapturedTable, places: Sequence[int]
+) -> int:
+    if table.is_partitioned:
+        row = connection.execute(_ANALYSED, [list(places)]).fetchone()
+        return int(row[0]) if row else 0
+    name = sql.Identifier(table.namespace, table.relation)
+    plan = connection.execute(sql.SQL(_PLAN).format(name)).fetchone()
+    return int(plan[0][0]["Plan"]["Plan Rows"]) if plan else 0
 
 
 def _page_ranges(pages: int, step: int) -> list[str]:

@@ -41,28 +41,52 @@ class ColumnState(msgspec.Struct, frozen=True):
     written_in: int
 
 
+class PartitionState(msgspec.Struct, frozen=True, array_like=True):
+    """What tells whether the rows in a partition may be others than those that the log told of.
+
+    ``empty_through``: where the log was when it was first seen, without rows.
+    """
+
+    oid: int
+    file: int
+    attached_in: int
+    empty_through: int = 0
+
+
 class TableState(msgspec.Struct, frozen=True):
     """What tells whether rows read before are still what would be read now.
 
-    The table is read, or has been, after the log had come to ``read_through``. ``partitions``: the
-    OID and the file of each.
+    The table is read, or has been, after the log had come to ``read_through``.
     """
 
     oid: int
     file: int
     columns: tuple[ColumnState, ...]
     read_through: int = 0
-    partitions: tuple[tuple[int, int], ...] = ()
+    partitions: tuple[PartitionState, ...] = ()
 
 
-def source_table(table: CapturedTable, read_through: int = 0) -> SourceTable:
-    """The table as the rest of Upwell keeps it."""
+def source_table(
+    table: CapturedTable,
+    read_through: int = 0,
+    *,
+    known: TableState | None = None,
+    log_end: int = 0,
+) -> SourceTable:
+    """The table as the rest of Upwell keeps it. Where it was ``known`` before, partitions that it
+    did not have then came without rows, and were looked at before ``log_end``.
+    """
     columns = (
         ColumnState(each.name, each.number, each.declared, each.written_in)
         for each in table.columns
     )
-    partitions = tuple((each.oid, each.file) for each in table.partitions)
-    state = TableState(table.oid, table.file, tuple(columns), read_through, partitions)
+    since = {each.oid: each.empty_through for each in known.partitions} if known else {}
+    first = log_end if known else 0
+    partitions = (
+        PartitionState(each.oid, each.file, each.attached_in, since.get(each.oid, first))
+        for each in table.partitions
+    )
+    state = TableState(table.oid, table.file, tuple(columns), read_through, tuple(partitions))
     return SourceTable(table.schema, msgspec.json.encode(state).decode())
 
 
@@ -76,20 +100,22 @@ def compare(before: SourceTable, now: CapturedTable, log_end: int = 0) -> Layout
             return LayoutChange(source_table(now))
         return LayoutChange(source_table(now, log_end), why="its layout changed")
     known = _state(before)
-    after = source_table(now, known.read_through)
+    after = source_table(now, known.read_through, known=known, log_end=log_end)
     if before == after:
         return None
-    why = next(_drifts(before, known, now), "")
+    why, unlogged = next(_drifts(before, known, now), ""), _unlogged(known, now)
     if why:
-        return LayoutChange(source_table(now, log_end), why=why)
+        return LayoutChange(source_table(now, log_end), why=why, unlogged=unlogged)
     added = [each for each in now.columns if each.number > _newest(known)]
-    return LayoutChange(after, _constants(added), unlogged=_unlogged(known, now))
+    if unlogged:  # what the log has of before may have been undone since, without its knowing
+        after = source_table(now, log_end)
+    return LayoutChange(after, _constants(added), unlogged=unlogged)
 
 
 def partitions_of(known: Iterable[SourceTable]) -> AbstractSet[int]:
     """The partitions that these tables had, by OID."""
     states = (_state(table) for table in known if table.state)
-    return {oid for state in states for oid, _ in state.partitions}
+    return {each.oid for state in states for each in state.partitions}
 
 
 def _unlogged(known: TableState, now: CapturedTable) -> str:
@@ -97,14 +123,18 @@ def _unlogged(known: TableState, now: CapturedTable) -> str:
 
     A partition that came without rows has had all of them in the log since.
     """
-    before, files = dict(known.partitions), {each.oid: each.file for each in now.partitions}
-    if not before.keys() <= files.keys():
-        return "a partition was dropped or detached"
-    if any(files[oid] != file for oid, file in before.items()):
-        return "a partition was truncated, or its rows were written anew"
-    for each in now.partitions:
-        if each.oid not in before and each.has_rows:
-            return f"partition {each.relation} came, and has rows already"
+    after = {each.oid: each for each in now.partitions}
+    for each in known.partitions:
+        partition = after.pop(each.oid, None)
+        if partition is None:
+            return "a partition was dropped or detached"
+        if partition.attached_in != each.attached_in:
+            return f"partition {partition.relation} was detached, or is being so"
+        if partition.file != each.file:
+            return f"partition {partition.relation} was truncated, or written anew"
+    for partition in after.values():
+        if partition.has_rows:
+            return f"partition {partition.relation} came, and has rows already"
     return ""
 
 
@@ -131,7 +161,7 @@ def _drifts(before: SourceTable, known: TableState, now: CapturedTable) -> Itera
         yield f"its key was ({', '.join(before.schema.key)}) and is ({', '.join(now.key)})"
     files = {each.oid: each.file for each in now.partitions}
     is_new_file = now.file != known.file or any(
-        files.get(oid, file) != file for oid, file in known.partitions
+        files.get(each.oid, each.file) != each.file for each in known.partitions
     )
     columns = {column.name: column for column in now.columns}
     names = {column.number: column.name for column in now.columns}
@@ -226,6 +256,8 @@ class KnownLayouts:
             name = each.layout.schema.name
             if name in self._known:
                 change = changes.pop(name, None)  # it is news once
+                if name in now and self._is_news(each):
+                    change = _of_partition(change, source_table(now[name], catalog.log_end))
                 self._learn([change] if change is not None else ())
                 admission = self._admission(each, change, now.get(name), catalog.log_end)
             else:
@@ -253,6 +285,18 @@ class KnownLayouts:
         read_through = self._read_through(now.name)
         return Admission(layout, change, is_stale, read_through, _constants(missing))
 
+    def _is_news(self, announced: Announcement) -> bool:
+        """Whether rows come of a partition that the table's state does not have, or from before it
+        was seen without any. It may have gone since, or been emptied, and nobody saw it.
+        """
+        before = self._known[announced.layout.schema.name]
+        if not announced.partition or not before.state:
+            return False
+        state = _state(before)
+        seen = {each.oid: each.empty_through for each in state.partitions}
+        is_news = announced.lsn <= seen.get(announced.partition, announced.lsn)
+        return is_news and announced.lsn > state.read_through
+
     def _read_through(self, name: str) -> int:
         state = self._known[name].state
         return _state(self._known[name]).read_through if state else 0
@@ -263,6 +307,13 @@ class KnownLayouts:
                 del self._known[change.table]
             else:
                 self._known[change.table] = change.now
+
+
+def _of_partition(change: LayoutChange | None, now: SourceTable) -> LayoutChange:
+    if change is not None and (change.why or change.unlogged or change.unfit is not None):
+        return change
+    unlogged = "a partition came with rows, and may have gone since"
+    return LayoutChange(now, None if change is None else change.fills, unlogged=unlogged)
 
 
 def _passed_over(layout: Layout) -> Admission:

@@ -31,10 +31,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A layout that the log announces, in a transaction that ends at ``lsn``."""
+    """A layout that the log announces, in a transaction that ends at ``lsn``; for rows of a
+    ``partition``, by its OID, where it is one of a partitioned table.
+    """
 
     layout: Layout
     lsn: int
+    partition: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -168,6 +168,8 @@ class Decoder:
         """Take in bytes as they came, cut anywhere."""
         self._buffer.append(data)
         self._walk()
+        if not self._starts:  # signs of life alone: nothing of them is kept
+            self._drop(self._walked)
 
     def take(self) -> DecodedBatch | None:
         """The next whole transactions, or part of one; None when there are none."""
@@ -289,14 +291,17 @@ class Decoder:
     def _release(self, starts: Int64s, ends: Int64s, cut: int, *, has_commit: bool) -> None:
         """Forget what was given out and move the rest to the front."""
         used = int(ends[cut - 1])
-        self._buffer.drop(used)
-        self._forgotten += used
-        self._walked -= used
-        self._needed -= used
+        self._drop(used)
         self._has_commit = has_commit
         self._starts = [starts[cut:] - used] if cut < len(starts) else []
         self._ends = [ends[cut:] - used] if cut < len(ends) else []
         self._settle()
+
+    def _drop(self, count: int) -> None:
+        self._buffer.drop(count)
+        self._forgotten += count
+        self._walked -= count
+        self._needed -= count
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────
 
@@ -362,6 +367,9 @@ class Decoder:
             layout = self._parsed(messages, index)
             if layout is not None:
                 announced[index] = Announcement(layout, int(lsns[messages.transaction[index]]))
+            elif index - 1 in announced:  # a partition is announced right behind its table
+                oid = int(messages.views.u4[messages.starts[index] + 1])
+                announced[index - 1] = replace(announced[index - 1], partition=oid)
         if not announced:
             return {}
         return dict(zip(announced, self._admit(list(announced.values())), strict=True))

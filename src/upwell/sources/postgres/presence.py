@@ -13,23 +13,24 @@ from typing import LiteralString
 import psycopg
 
 _PRESENT: LiteralString = """
-    with recursive below(oid) as (
-        select i.inhrelid
+    with recursive below(oid, attached_in) as (
+        select i.inhrelid, i.xmin::text::bigint
           from pg_inherits i join pg_class c on c.oid = i.inhparent and c.relkind = 'p'
-         where i.inhparent = any (%(oids)s::oid[]) and not i.inhdetachpending
+         where i.inhparent = any (%(oids)s::oid[])
          union all
-        select i.inhrelid
-          from below b join pg_inherits i on i.inhparent = b.oid and not i.inhdetachpending
+        select i.inhrelid, i.xmin::text::bigint
+          from below b join pg_inherits i on i.inhparent = b.oid
     )
-    select (select array_agg(r.prrelid::bigint order by r.prrelid)
+    select (select to_jsonb(p)::text from pg_publication p where p.pubname = %(publication)s),
+           (select array_agg(to_jsonb(r)::text order by r.prrelid)
               from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
              where p.pubname = %(publication)s),
            (select array_agg(array[oid::bigint, relnamespace::bigint] order by oid)
               from pg_class where oid = any (%(oids)s::oid[])),
            (select array_agg(relname order by oid)
               from pg_class where oid = any (%(oids)s::oid[])),
-           (select array_agg(array[oid::bigint, relfilenode::bigint] order by oid)
-              from pg_class where oid in (select oid from below))
+           (select array_agg(array[oid::bigint, relfilenode::bigint, attached_in] order by oid)
+              from pg_class join below using (oid))
 """
 
 

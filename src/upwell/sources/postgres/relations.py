@@ -8,7 +8,7 @@ source itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
 import psycopg
@@ -33,7 +33,8 @@ _RELATIONS: LiteralString = """
               from pg_index i
              cross join unnest(i.indkey) with ordinality as k(attnum, place)
               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-             where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts), '{}')
+             where i.indrelid = c.oid and i.indisprimary and i.indisvalid
+               and k.place <= i.indnkeyatts), '{}')
                as key,
            exists (select from pg_index i
                     where i.indrelid = c.oid and i.indisprimary and not i.indimmediate)
@@ -63,17 +64,17 @@ _OF_PEOPLE: LiteralString = """
                           and d.deptype = 'e')
      order by n.nspname <> 'public', n.nspname, c.relname
 """
-#: The tables in which the rows of partitioned ones lie, on every level. One that is being detached
-#: is read no more.
+#: What is below partitioned tables, on every level. The rows of one that is being detached are none
+#: of the whole any more, though its changes still come.
 _BELOW: LiteralString = """
-    with recursive below(root, oid) as (
-        select inhparent, inhrelid from pg_inherits
-         where inhparent = any (%s::oid[]) and not inhdetachpending
+    with recursive below(root, oid, attached_in, is_leaving) as (
+        select inhparent, inhrelid, xmin::text::bigint, inhdetachpending
+          from pg_inherits where inhparent = any (%s::oid[])
          union all
-        select b.root, i.inhrelid
-          from below b join pg_inherits i on i.inhparent = b.oid and not i.inhdetachpending
+        select b.root, i.inhrelid, i.xmin::text::bigint, b.is_leaving or i.inhdetachpending
+          from below b join pg_inherits i on i.inhparent = b.oid
     )
-    select root::bigint, oid::bigint from below order by root, oid
+    select root::bigint, oid::bigint, attached_in, is_leaving from below order by root, oid
 """
 _OF_OIDS: LiteralString = " where c.oid = any (%s::oid[])"
 #: What stands beside the source's own columns where changes are kept.
@@ -108,7 +109,8 @@ class Relation:
     """A table, view or the like as ``pg_class`` has it; ``estimated_rows`` is -1 for unknown.
 
     ``partitions`` are all relations below a partitioned table; those that are partitioned
-    themselves hold no rows.
+    themselves hold no rows. Of a partition it is known which transaction ``attached_in`` was, and
+    whether it is being detached.
     """
 
     oid: int
@@ -131,6 +133,8 @@ class Relation:
     is_key_generated: bool
     identity_columns: list[str]
     partitions: list[Relation] = field(default_factory=list)
+    attached_in: int = 0
+    is_leaving: bool = False
 
     @property
     def is_partitioned(self) -> bool:
@@ -176,11 +180,12 @@ def _add_partitions(connection: psycopg.Connection, relations: Sequence[Relation
         return
     below = connection.execute(_BELOW, [list(roots)]).fetchall()
     cursor = connection.cursor(row_factory=class_row(Relation))
-    found = cursor.execute(_RELATIONS + _OF_OIDS, [[oid for _, oid in below]]).fetchall()
+    found = cursor.execute(_RELATIONS + _OF_OIDS, [[oid for _, oid, *_ in below]]).fetchall()
     by_oid = {each.oid: each for each in found}
-    for root, oid in below:
+    for root, oid, attached_in, is_leaving in below:
         if oid in by_oid:  # else it went between the two questions
-            roots[root].partitions.append(by_oid[oid])
+            partition = replace(by_oid[oid], attached_in=attached_in, is_leaving=is_leaving)
+            roots[root].partitions.append(partition)
 
 
 def unfit(relation: Relation) -> Iterator[UpwellError]:
@@ -209,7 +214,7 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
         what = f"has a generated column in its primary key ({key}), which the log leaves out"
         step = f"give {table} a primary key of ordinary columns"
         yield fault("key_generated", what, step)
-    for each in (relation, *relation.leaves):
+    for each in (relation, *relation.leaves) if relation.key else ():
         if each.kind in ("r", "p") and not _logs_key(each, relation.key):
             of = "" if each is relation else f" in partition {each.quoted}"
             what = f"does not log its key ({key}) with its changes{of}: replica identity"
@@ -233,9 +238,14 @@ def unfit(relation: Relation) -> Iterator[UpwellError]:
 
 def _logs_key(relation: Relation, key: Sequence[str]) -> bool:
     """Whether updates and deletes say which row they are of."""
-    if relation.identity == "i":
-        return set(key) <= set(relation.identity_columns)
-    return relation.identity != "n"
+    match relation.identity:
+        case "d":
+            logged = relation.key
+        case "i":
+            logged = relation.identity_columns
+        case _:
+            return relation.identity == "f"
+    return bool(logged) and set(key) <= set(logged)
 
 
 def unreadable_partitions(relation: Relation) -> Iterator[UpwellError]:

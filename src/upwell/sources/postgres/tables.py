@@ -26,12 +26,15 @@ class CapturedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One of the tables in which the rows of a partitioned one lie."""
+    """A relation below a partitioned table; what ``is_leaf`` has rows of its own."""
 
     oid: int
     namespace: str
     relation: str
     file: int  # another one after every rewrite, and after TRUNCATE
+    attached_in: int  # the transaction that did it
+    is_leaf: bool
+    is_leaving: bool = False  # being detached: its rows are none of the table's any more
     has_rows: bool = False  # looked at only where it is news
 
     @property
@@ -44,7 +47,7 @@ class Partition:
 class CapturedTable:
     """A table: its place in the database, its name in our SQL, columns and primary key.
 
-    The rows of one that ``is_partitioned`` lie in its ``partitions``.
+    The rows of one that ``is_partitioned`` lie in the leaves of its ``partitions``.
     """
 
     oid: int
@@ -75,6 +78,11 @@ class CapturedTable:
         those of its partitions are.
         """
         return self.quoted if self.is_partitioned else f"ONLY {self.quoted}"
+
+    @property
+    def leaves(self) -> list[Partition]:
+        """Where the rows of a partitioned table lie."""
+        return [each for each in self.partitions if each.is_leaf and not each.is_leaving]
 
     @property
     def oids(self) -> list[int]:
