@@ -172,7 +172,10 @@ def test_no_child_is_left_when_the_run_breaks(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
-def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_the_request_to_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "STOP_SECONDS", 2.0)
     with watched(tmp_path, one=STUBBORN) as (supervisor, _):
         until(supervisor, supervisor.all_ready)
         (pid,) = supervisor.pids().values()

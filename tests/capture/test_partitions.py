@@ -53,6 +53,7 @@ def made(tmp_path: Path, database_18: Database) -> Live:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completeness, "BURDEN_SECONDS", 0.2)
     monkeypatch.setattr(following, "RETRY_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.5)
 
 
 def shop_of(database: Database, folder: Path) -> Live:

@@ -261,7 +261,7 @@ def test_the_doctor_prints_the_role_script_of_a_project_and_nothing_else(
     capsys.readouterr()
     _, said = call(capsys, "doctor", "--project", folder, "--role-script", "reader")
     (script,) = said["data"]["scripts"]
-    (granted,) = re.findall("GRANT SELECT ON (.*) TO", script["sql"])
+    (granted,) = re.findall("^GRANT SELECT ON (.*) TO", script["sql"], re.MULTILINE)
     assert '"public"."orders"' in granted
     command_line_ends(Exit.DONE, "doctor", "--project", folder, "--role-script", "reader")
     assert capsys.readouterr().out == script["sql"]

@@ -81,8 +81,8 @@ def test_parts_and_stream_make_the_table_while_rows_come_go_and_move(
     replica = Replica()
     replica.expect(table)
     batches: list[pa.RecordBatch] = []
-    plan = copy.plan(table, 100_000)
-    assert len(plan.parts) > 20
+    plan = copy.plan(table, 200_000)
+    assert len(plan.parts) > 10
     for part in chance.sample(plan.parts, len(plan.parts)):
         for _ in range(10):
             change_at_random(database, chance)
