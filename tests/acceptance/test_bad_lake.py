@@ -161,7 +161,15 @@ def test_when_a_bucket_vanishes_under_a_run_it_is_said_and_nothing_is_forgotten(
         assert engine.poll() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{not json", b"{}"], ids=["nothing", "garbage", "empty"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        pytest.param(b"{not json", marks=pytest.mark.torture),
+        pytest.param(b"{}", marks=pytest.mark.torture),
+    ],
+    ids=["nothing", "garbage", "empty"],
+)
 def test_metadata_that_is_damaged_is_named_and_rounds_go_on_when_it_is_back(
     content: bytes, shop: ShopProject
 ) -> None:

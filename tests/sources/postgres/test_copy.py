@@ -15,6 +15,7 @@ import pytest
 
 from upwell.core.errors import LayoutChangedError, Unavailable
 from upwell.core.protocols import CopiedRows, SourceTable
+from upwell.sources.postgres import completeness
 from upwell.sources.postgres import copy as copying
 from upwell.sources.postgres.checksum import row_checksums, wal_position
 from upwell.sources.postgres.copy import PostgresCopy
@@ -71,8 +72,9 @@ def change_at_random(database: Database, chance: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_parts_and_stream_make_the_table_while_rows_come_go_and_move(
-    database: Database, seed: int
+    database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(completeness, "READING_SECONDS", 0.02)
     chance = random.Random(seed)
     database.run(NOTES)
     position = database.start("a")
@@ -81,8 +83,8 @@ def test_parts_and_stream_make_the_table_while_rows_come_go_and_move(
     replica = Replica()
     replica.expect(table)
     batches: list[pa.RecordBatch] = []
-    plan = copy.plan(table, 200_000)
-    assert len(plan.parts) > 10
+    plan = copy.plan(table, 100_000)
+    assert len(plan.parts) > 20
     for part in chance.sample(plan.parts, len(plan.parts)):
         for _ in range(10):
             change_at_random(database, chance)

@@ -70,7 +70,7 @@ def test_a_lake_that_cannot_be_opened_says_why_and_no_secret(
 ) -> None:
     access = replace(seaweed.access, patience=IMPATIENT, **wrong)
     with pytest.raises(UpwellError) as caught:
-        open_lake("s3://lake-000/lake", Path(), access)
+        open_lake(seaweed.address(), Path(), access)
     assert caught.value.code == code
     assert caught.value.where
     assert caught.value.next_step
@@ -80,7 +80,7 @@ def test_a_lake_that_cannot_be_opened_says_why_and_no_secret(
 def test_a_server_that_is_no_catalog_is_not_taken_for_one(seaweed: Seaweed) -> None:
     access = replace(seaweed.access, catalog=seaweed.endpoint)
     with pytest.raises(UpwellError) as caught:
-        open_lake("s3://lake-000/lake", Path(), access)
+        open_lake(seaweed.address(), Path(), access)
     assert caught.value.where == seaweed.endpoint
 
 
