@@ -142,9 +142,8 @@ class Decoder:
     @property
     def _is_large(self) -> bool:
         """Whether a part is to be given of the transaction that has not ended."""
-        pending = self._pending
-        is_large = bool(pending.open_items) and self.pending_bytes >= self._part_bytes
-        return is_large and not self._is_held(pending.place)
+        is_large = self._pending.is_begun and self.pending_bytes >= self._part_bytes
+        return is_large and not self._is_held(self._pending.place)
 
     @property
     def place(self) -> Place:

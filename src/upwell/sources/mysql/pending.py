@@ -78,6 +78,11 @@ class Pending:
         return not self._items
 
     @property
+    def is_begun(self) -> bool:
+        """Whether something has come of the one that has not ended, and was not given."""
+        return len(self._items) > self._finished
+
+    @property
     def has_transaction(self) -> bool:
         """Whether there is a whole one."""
         return bool(self._positions)
@@ -118,15 +123,14 @@ class Pending:
         return savepoint in self._savepoints
 
     def undo(self, savepoint: str | None = None) -> None:
-        """Rows of the open transaction, or those behind a savepoint, were rolled back; what became
-        of tables stays.
+        """Rows of the open transaction, or those behind a savepoint that it knows, were rolled
+        back; what became of tables stays.
         """
-        first = self._finished if savepoint is None else self._savepoints.get(savepoint)
-        if self._given is not None and (savepoint is None or first is None or first < 0):
+        first = self._finished if savepoint is None else self._savepoints[savepoint]
+        if self._given is not None and (savepoint is None or first < 0):
             raise GivenError(self.place)
-        at = self._finished if first is None else first
-        kept = [item for item in self._items[at:] if isinstance(item, LayoutChange)]
-        self._items[at:] = kept
+        kept = [item for item in self._items[first:] if isinstance(item, LayoutChange)]
+        self._items[first:] = kept
 
     def begin(self, place: Place) -> None:
         """A transaction begins there."""
@@ -138,7 +142,7 @@ class Pending:
 
     def commit(self, position: Position, at_us: int) -> None:
         """The transaction holds: it is to be given, if it has something for us."""
-        if len(self._items) == self._finished and self._given is None:
+        if not self.is_begun and self._given is None:
             return
         self._finished = len(self._items)
         if self._given is not None:
