@@ -78,7 +78,18 @@ def live(made: Live) -> Iterator[Live]:
 def run(live: Live, *statements: str) -> None:
     with psycopg.connect(live.url, autocommit=True) as connection:
         for statement in statements:
+            _run(connection, statement)
+
+
+def _run(connection: psycopg.Connection, statement: str) -> None:
+    """Again where it met a deadlock with others that write: these went on."""
+    while True:
+        try:
             connection.execute(statement.encode())
+        except psycopg.errors.DeadlockDetected:
+            connection.rollback()
+        else:
+            return
 
 
 def check(live: Live) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from upwell.sources.postgres import PostgresSource
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.checksum import row_checksums, wal_position
 from upwell.sources.postgres.replication import drop_slot
+from upwell.sources.postgres.session import session
 
+from .conftest import Database
 from .replica import Replica, error_of, reached
 
 pytestmark = pytest.mark.postgres
@@ -152,3 +155,20 @@ def test_a_server_without_free_slots_is_refused(open_folder: Path) -> None:
             connection.execute("select pg_create_physical_replication_slot('theirs')")
         error = error_of(lambda: PostgresSource("shop", server.url, ["a"], slot="s").begin(()))
         assert error.code == "slots_exhausted"
+
+
+def test_whoever_alters_a_table_is_never_ended_for_our_sake(database: Database) -> None:
+    """A reading that could be part of a deadlock gives way before the server looks for one."""
+    database.run("create table a (id int primary key); create table b (id int primary key)")
+    timeout = database.value("select setting::int from pg_settings where name = 'deadlock_timeout'")
+    assert isinstance(timeout, int)
+    with psycopg.connect(database.url) as owner:
+        owner.execute("lock table a in access exclusive mode")
+        begun = time.monotonic()
+        with session(database.url) as connection, connection.transaction():
+            connection.execute("select from public.b")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                connection.execute("select from public.a")
+        assert time.monotonic() - begun < timeout / 1000
+        owner.execute("alter table b add column n int")
+        owner.commit()

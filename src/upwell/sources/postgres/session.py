@@ -40,7 +40,9 @@ SPELLING = {
 _BEHAVIOUR = {
     "row_security": "off",  # an error instead of rows silently left out
     "statement_timeout": "60s",
-    "lock_timeout": "5s",
+    # Less than after which the server looks for deadlocks (a second): we give way before somebody
+    # who alters a table, or its partitions, is ended on our account.
+    "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "0",
 }
 #: A little more than the server itself allows a statement: past it, nobody is there to answer.
