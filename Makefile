@@ -29,8 +29,8 @@ $(DEV_STAMP): requirements-dev.txt $(STAMP)
 demo: $(STAMP) ## a shop, its customers, and a dashboard that follows them (Ctrl-C stops)
 	$(BIN)/upwell demo $(ARGS)
 
-test: $(DEV_STAMP) ## the whole suite, about ten minutes on two cores: much of it waits
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not torture" $(ARGS)
+test: $(DEV_STAMP) ## the whole suite, about twelve minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not torture" $(ARGS)
 
 lint: $(DEV_STAMP) ## formatting, rules, strict types, layers
 	$(BIN)/ruff format --check .

@@ -179,7 +179,7 @@ def test_a_model_whose_column_is_gone_stays_with_the_reason(live: Live) -> None:
     live.wait_until_settled()
     live.wait(lambda: live.followed("others_count") == [(1,)], "the other model")
     assert live.followed("by_note") == before
-    assert "note" in live.hub.trouble
+    live.wait(lambda: "note" in live.hub.trouble, "the reason")
     with psycopg.connect(live.url, autocommit=True) as connection:
         connection.execute("alter table notes add note text not null default 'again'")
         connection.execute("update others set n = 2")
@@ -206,7 +206,7 @@ def test_a_table_that_is_dropped_is_told_though_nobody_writes(live: Live) -> Non
         live.wait(lambda: "shop.notes" in live.states.still, "the reason")
         connection.execute("insert into others values (-1, 1)")
         live.wait(lambda: live.followed("others_count") == [(1,)], "the other model")
-    assert live.states.still["shop.notes"] in live.hub.trouble
+    live.wait(lambda: live.states.still["shop.notes"] in live.hub.trouble, "the reason")
     assert live.followed("by_note") == before
 
 

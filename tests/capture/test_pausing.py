@@ -73,7 +73,7 @@ def test_a_paused_table_stands_still_and_everything_else_goes_on(live: Live) -> 
         assert live.rows("SELECT count(*), sum(n) FROM shop.notes") == rows
         assert live.rows("FROM by_note ORDER BY ALL") == model
         assert "shop.notes is paused" in live.built.held["by_note"]
-        assert "shop.notes is paused" in live.hub.trouble
+        live.wait(lambda: "shop.notes is paused" in live.hub.trouble, "the reason")
 
 
 def test_a_paused_table_stays_paused_over_a_restart(live: Live) -> None:
