@@ -261,9 +261,12 @@ class Reconciling:
             log.warning("comparison_not_begun", table=state.name, why=error.what)
             return False
         now = looked.tables.get(state.name)
-        change = looked.changes.get(state.name)
-        is_news = change is not None and bool(change.unlogged)
-        if now is None or is_news or not is_alike(state, looked) or not state.state:
+        if (
+            now is None
+            or looked.unlogged(state.name)
+            or not is_alike(state, looked)
+            or not state.state
+        ):
             return False  # what has become of it comes with its log
         as_a_whole = not source.has_ordered_keys(state.schema)
         if as_a_whole and count_rows(self._store.writer, state.name) > MOST_ROWS_AS_A_WHOLE:

@@ -205,9 +205,8 @@ class Upkeep:
             if now is None or state.name in self._tables.copying:
                 continue
             is_paused = self._tables.is_paused(state.name)
-            change = looked.changes.get(state.name)
-            unlogged = change.unlogged if change is not None else ""
-            still = "it was paused" if is_paused else self._tables.still.get(state.name, unlogged)
+            still = self._tables.still.get(state.name, looked.unlogged(state.name))
+            still = "it was paused" if is_paused else still
             is_comparable = is_alike(state, looked) and state.state and state.name not in anew
             if is_comparable and following.source.has_ordered_keys(state.schema):
                 self._tables.compare(now, still)

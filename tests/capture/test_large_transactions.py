@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -96,8 +97,9 @@ def parts_of(live: Live) -> list[bool]:
     return seen
 
 
-def test_all_of_it_is_seen_or_nothing(live: Live) -> None:
-    parts = parts_of(live)
+@contextlib.contextmanager
+def looking(live: Live, models: str) -> Iterator[set[tuple[object, ...]]]:
+    """What readers see of the two tables and of ``models``, scalars in SQL, meanwhile."""
     seen: set[tuple[object, ...]] = set()
     is_over = threading.Event()
 
@@ -106,19 +108,25 @@ def test_all_of_it_is_seen_or_nothing(live: Live) -> None:
             with live.store.view() as view:
                 found = view.execute(
                     "SELECT (SELECT sum(n) FROM shop.notes), (SELECT sum(n) FROM shop.others), "
-                    "(SELECT sum(total) FROM by_note), (SELECT count(*) FROM joined)"
+                    f"{models}"
                 )
                 seen.update(found.fetchall())
 
-    ((before,),) = live.rows("SELECT max(version) FROM upwell.versions")
-    looking = threading.Thread(target=look)
-    looking.start()
+    thread = threading.Thread(target=look)
+    thread.start()
     try:
-        made = in_one(live, *LARGE)
-        live.wait_until_equal()
+        yield seen
     finally:
         is_over.set()
-        looking.join()
+        thread.join()
+
+
+def test_all_of_it_is_seen_or_nothing(live: Live) -> None:
+    parts = parts_of(live)
+    ((before,),) = live.rows("SELECT max(version) FROM upwell.versions")
+    with looking(live, "(SELECT sum(total) FROM by_note), (SELECT count(*) FROM joined)") as seen:
+        made = in_one(live, *LARGE)
+        live.wait_until_equal()
     check(live)
     assert sum(parts) > 10
     assert len(seen) == 2

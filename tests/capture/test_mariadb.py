@@ -77,8 +77,13 @@ def shop(mariadb: Server) -> Iterator[Database]:
 
 @pytest.fixture
 def live(tmp_path: Path, shop: Database) -> Live:
+    return following(shop, tmp_path)
+
+
+def following(shop: Database, folder: Path) -> Live:
+    """An engine over the two tables of a shop."""
     return Live(
-        tmp_path,
+        folder,
         shop.url,
         "",
         ["notes", "others"],

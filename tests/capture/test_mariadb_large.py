@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.capture.live import Live
-from tests.capture.test_large_transactions import parts_of
-from tests.capture.test_mariadb import MODELS, NOTES, opened
+from tests.capture.test_large_transactions import looking, parts_of
+from tests.capture.test_mariadb import MODELS, NOTES, following
 from tests.mariadb import Server
 from tests.sources.mysql.conftest import Database, drop_database, make_database
-from upwell.copying import Budget
 from upwell.sources.mysql import stream
-from upwell.sources.mysql.checksum import row_checksums
 from upwell.sources.mysql.places import position_of
 from upwell.sources.mysql.server import log_end, meet
 from upwell.sources.mysql.session import session
@@ -53,16 +50,7 @@ def shop(mariadb: Server) -> Iterator[Database]:
 def live(tmp_path: Path, shop: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     monkeypatch.setattr(stream, "PART_BYTES", 256 << 10)
     monkeypatch.setattr(stream, "BATCH_BYTES", 128 << 10)
-    made = Live(
-        tmp_path,
-        shop.url,
-        "",
-        ["notes", "others"],
-        MODELS,
-        Budget(most_part_bytes=1 << 20),
-        opened=opened,
-        theirs=row_checksums,
-    )
+    made = following(shop, tmp_path)
     with made.running():
         made.wait_until_settled()
         yield made
@@ -80,27 +68,11 @@ def check(live: Live) -> None:
 
 def test_all_of_it_is_seen_or_nothing(live: Live, shop: Database) -> None:
     parts = parts_of(live)
-    seen: set[tuple[object, ...]] = set()
-    is_over = threading.Event()
-
-    def look() -> None:
-        while not is_over.is_set():
-            with live.store.view() as view:
-                found = view.execute(
-                    "SELECT (SELECT sum(n) FROM shop.notes), (SELECT sum(n) FROM shop.others), "
-                    "(SELECT sum(total) FROM by_note), (SELECT others FROM others_count)"
-                )
-                seen.update(found.fetchall())
-
     ((before,),) = live.rows("SELECT max(version) FROM upwell.versions")
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    models = "(SELECT sum(total) FROM by_note), (SELECT others FROM others_count)"
+    with looking(live, models) as seen:
         shop.run("begin", *LARGE, "commit")
         live.wait_until_equal()
-    finally:
-        is_over.set()
-        looking.join()
     check(live)
     assert sum(parts) > 10
     assert len(seen) == 2

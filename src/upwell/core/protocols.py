@@ -181,6 +181,11 @@ class SourceTables:
     changes: Mapping[str, LayoutChange] = field(default_factory=dict)
     leave_values_out: Collection[str] = ()
 
+    def unlogged(self, name: str) -> str:
+        """What the log does not tell of a table that was known; empty if nothing."""
+        change = self.changes.get(name)
+        return "" if change is None else change.unlogged
+
 
 @dataclass(frozen=True, slots=True)
 class LayoutChange:

@@ -11,7 +11,6 @@ format is an ``IntegrityError`` and gives no values.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from upwell.sources.mysql.followed import Followed, FollowedTables, Looked
 from upwell.sources.mysql.packets import Packet, Packets, ServerNotice, notice_of
 from upwell.sources.mysql.pending import Item, Pending, Rows
 from upwell.sources.mysql.places import NOWHERE, Place, position_of
+from upwell.sources.mysql.statements import savepoint_of
 from upwell.sources.mysql.views import LittleViews, padded
 from upwell.sources.mysql.wires import Wire, parse_table_map
 from upwell.sources.postgres.frames import corrupt
@@ -327,12 +327,12 @@ class Decoder:
         elif first == "COMMIT":
             self._commit(seconds)
         elif first == "ROLLBACK" and len(words) > 1 and words[1].upper() == "TO":
-            self._roll_back_to(_savepoint(text))
+            self._roll_back_to(savepoint_of(text))
         elif first == "ROLLBACK":
             self._pending.undo()
             self._commit(seconds)
         elif first == "SAVEPOINT":
-            self._pending.note_savepoint(_savepoint(text))
+            self._pending.note_savepoint(savepoint_of(text))
         elif first == "XA":
             self._distributed(text, seconds)
         else:
@@ -526,18 +526,3 @@ def _is_alike(one: Rows, other: Rows) -> bool:
         and (one.wires is other.wires or one.wires == other.wires)
         and one.constants is other.constants
     )
-
-
-_SAVEPOINT = re.compile(
-    r"(?:SAVEPOINT|ROLLBACK\s+(?:WORK\s+)?TO(?:\s+SAVEPOINT(?=\s))?)\s+(.*?)\s*;?\s*",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def _savepoint(text: str) -> str:
-    """Its name; the case makes no difference to the server."""
-    match = _SAVEPOINT.fullmatch(text)
-    name = match[1] if match is not None else text
-    if name.startswith("`"):
-        name = name[1:-1].replace("``", "`")
-    return name.casefold()

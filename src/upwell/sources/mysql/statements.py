@@ -91,6 +91,12 @@ def read_statement(text: str, database: str) -> Statement:
     return reader(tokens, database) if reader else _NOTHING
 
 
+def savepoint_of(text: str) -> str:
+    """The name, which stands last; its case makes no difference to the server."""
+    names = [token.text for token in _tokens(text) if token.text != ";"]
+    return names[-1].casefold()
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     count = 0
     for match in _TOKEN.finditer(text):

@@ -108,7 +108,7 @@ class PostgresCopy:
             step = part_bytes * (main_bytes // page_bytes) / max(all_bytes, 1)
             ranges = _page_ranges(main_bytes // page_bytes, max(1, int(step)))
             parts += [f"{oid}:{each}" for each in ranges] if now.is_partitioned else ranges
-        return CopyPlan(parts or [_page_ranges(0, 1)[0]], estimated_rows)
+        return CopyPlan(parts or _page_ranges(0, 1), estimated_rows)
 
     def read(self, table: SourceTable, part: str) -> CopiedRows:
         """See ``core.protocols.Copy.read``."""

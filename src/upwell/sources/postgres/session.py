@@ -238,7 +238,8 @@ def _relieved(connection: PGconn, gen: PQGen[_Result]) -> PQGen[_Result]:
             pass_over_notifications(connection)
             wanted = gen.send(ready)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]  # what a generator returns has no type here
+        result: _Result = end.value
+        return result
 
 
 def kept_connection(url: str, application: str) -> BoundedConnection:

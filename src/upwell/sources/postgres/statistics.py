@@ -18,6 +18,7 @@ import psycopg
 from upwell.core.sql import literal, quote
 from upwell.project.survey import Family
 from upwell.sources.postgres.relations import Relation
+from upwell.sources.postgres.tables import own_rows
 
 SMALL_BYTES = 8 << 20
 _GROUP = 40
@@ -66,8 +67,8 @@ class Place:
 
     @property
     def own(self) -> str:
-        """What a query of its own rows names."""
-        return self.quoted if self.is_partitioned else f"ONLY {self.quoted}"
+        """See ``own_rows``."""
+        return own_rows(self.quoted, is_partitioned=self.is_partitioned)
 
 
 def place_of(relation: Relation, columns: Mapping[str, Family]) -> Place:

@@ -74,10 +74,8 @@ class CapturedTable:
 
     @property
     def own(self) -> str:
-        """What a query of its own rows names: those of tables that inherit from it are not, but
-        those of its partitions are.
-        """
-        return self.quoted if self.is_partitioned else f"ONLY {self.quoted}"
+        """See ``own_rows``."""
+        return own_rows(self.quoted, is_partitioned=self.is_partitioned)
 
     @property
     def leaves(self) -> list[Partition]:
@@ -88,6 +86,13 @@ class CapturedTable:
     def oids(self) -> list[int]:
         """Of everything that is locked by writing to it."""
         return [self.oid, *(each.oid for each in self.partitions)]
+
+
+def own_rows(quoted: str, *, is_partitioned: bool) -> str:
+    """What a query of a table's own rows names: those of tables that inherit from it are not, but
+    those of its partitions are.
+    """
+    return quoted if is_partitioned else f"ONLY {quoted}"
 
 
 def split_name(table: str) -> tuple[str, str]:
