@@ -37,6 +37,7 @@ from upwell.feed.hub import FeedHub
 from upwell.following import Following
 from upwell.ingest import tables
 from upwell.models import Models
+from upwell.read_ahead import ReadAhead
 from upwell.sources.postgres.channel import open_channel
 from upwell.sources.postgres.checksum import checksum_sql
 from upwell.sources.postgres.replication import start_replication
@@ -159,7 +160,7 @@ def receive_upwell(reading: Reading, meter: Meter, folder: Path) -> dict[str, ob
     running = threading.Thread(target=engine.run, args=(stop,))
     versions, committed = 0, 0
     following.is_published = not source.follow_only([table])
-    following.stream = source.stream(reading.first, [table])
+    following.stream = ReadAhead(source.stream(reading.first, [table]))
     meter.start()
     running.start()
     for message in hub.follow([], 0):

@@ -32,6 +32,7 @@ from upwell.core.protocols import (
     Stream,
     Succession,
 )
+from upwell.read_ahead import ReadAhead
 
 log = structlog.get_logger(__name__)
 
@@ -187,7 +188,7 @@ class Following:
                 if not self.is_published:
                     self.published_late += self.source.follow_only(tables)
                     self.is_published = True
-                self.stream = self.source.stream(self.committed_position, tables)
+                self.stream = ReadAhead(self.source.stream(self.committed_position, tables))
                 self.acknowledged = BEGINNING
                 if self.stream.succession is not None:
                     self._succeed(self.stream.succession)
