@@ -54,6 +54,7 @@ def durability(
     seconds: float = 3600,
     logged_bytes: Callable[[], int] = lambda: 0,
     published: Mapping[str, TableSchema] = MappingProxyType({}),
+    await_gap: Callable[[], None] = lambda: None,
 ) -> Durability:
     return Durability(
         shop.store,
@@ -64,6 +65,7 @@ def durability(
             Publisher(writer), dict.fromkeys(published), lambda _: published, seconds=0
         ),
         logged_bytes=logged_bytes,
+        await_gap=await_gap,
         on_durable=heard.durable.put,
         on_trouble=heard.troubles.append,
         on_lost=heard.lost.put,
@@ -86,6 +88,31 @@ def test_or_sooner_when_much_was_logged(shop: LakeShop) -> None:
         while heard.durable.empty():
             logged[0] += 2 << 20
             assert time.monotonic() < deadline
+
+
+def test_every_step_of_a_round_waits_for_a_gap(shop: LakeShop) -> None:
+    """The table, the two of our own, the ledger; then what is published, then care."""
+    heard, steps, gaps = Heard(), queue.SimpleQueue[None](), threading.Semaphore(0)
+
+    def await_gap() -> None:
+        steps.put(None)
+        assert gaps.acquire(timeout=20)
+
+    writer = LakeWriter(shop.open_lake(), PROJECT)
+    published = {"shop.orders": ORDERS}
+    with durability(shop, writer, heard, seconds=0.1, published=published, await_gap=await_gap):
+        shop.write([(1, "a")])
+        for _ in range(4):
+            assert heard.durable.empty()
+            steps.get(timeout=20)
+            gaps.release()
+        assert heard.durable.get(timeout=20).version == 1
+        steps.get(timeout=20)
+        assert shop.open_lake().table("shop.orders") is None
+        gaps.release(1000)
+        steps.get(timeout=20)
+    published_table = shop.open_lake().table("shop.orders")
+    assert published_table is not None
 
 
 def test_a_last_round_is_made_at_the_end(shop: LakeShop) -> None:

@@ -134,10 +134,12 @@ class Unmodelled(Models):
 
 
 @contextlib.contextmanager
-def running(path: Path, *script: ScriptStep, has_lake: bool = False) -> Iterator[Running]:
+def running(
+    path: Path, *script: ScriptStep, refresh: Refresh | None = None, has_lake: bool = False
+) -> Iterator[Running]:
     store = open_store(path)
     source = MemorySource("shop", [(ORDERS, orders())], script)
-    engine, hub = make_engine(store, source, has_lake=has_lake)
+    engine, hub = make_engine(store, source, refresh, has_lake=has_lake)
     stop, ended = threading.Event(), queue.SimpleQueue[BaseException | None]()
 
     def work() -> None:
@@ -371,6 +373,32 @@ def test_tasks_are_done_between_versions_and_kept(tmp_path: Path) -> None:
     with running(tmp_path) as now, contextlib.closing(now.store.reader()) as reader:
         now.engine.submit(lambda connection: ledger.write_fact(connection, "asked", "yes"))
         now.wait(lambda: ledger.read_fact(reader, "asked") == "yes")
+
+
+def test_a_gap_is_where_no_version_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "GAP_PATIENCE_SECONDS", 20)
+    is_within, goes_on, has_gap = threading.Event(), threading.Event(), threading.Event()
+
+    def refresh(deltas: Mapping[str, pa.Table], _at_us: int) -> dict[str, pa.Table]:
+        is_within.set()
+        assert goes_on.wait(20)
+        return dict(deltas)
+
+    def wait() -> None:
+        now.engine.await_gap()
+        has_gap.set()
+
+    with running(tmp_path, sold("1", 1), refresh=refresh) as now:
+        assert is_within.wait(20)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not has_gap.wait(0.2)
+        goes_on.set()
+        assert has_gap.wait(10)
+        waiting.join()
+        assert now.hub.version == 1
 
 
 # ── what is promised to the source and to followers ──────────────────────────────────────────────

@@ -53,9 +53,10 @@ class Durability:
     """Makes rounds for as long as its block lasts, or until closed; a last one then.
 
     ``logged_bytes`` gives how much was logged since the start, roughly; ``is_hurried`` says whether
-    a source keeps much log until the next round. In the rounds' thread are
-    called: ``on_durable`` after each, ``on_trouble`` with why nothing becomes durable just now (an
-    empty text: it does), and ``on_lost`` once, if another engine has taken the lake over.
+    a source keeps much log until the next round. In the rounds' thread are called: ``await_gap``
+    before each step, so that it slows nothing urgent down; ``on_durable`` after each round;
+    ``on_trouble`` with why nothing becomes durable just now (an empty text: it does); and
+    ``on_lost`` once, if another engine has taken the lake over.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Durability:
         publishing: Publishing,
         logged_bytes: Callable[[], int],
         is_hurried: Callable[[], bool] = lambda: False,
+        await_gap: Callable[[], None] = lambda: None,
         on_durable: Callable[[Mark], None],
         on_trouble: Callable[[str], None],
         on_lost: Callable[[UpwellError], None],
@@ -80,6 +82,7 @@ class Durability:
         self._unpublished = ""
         self._logged_bytes = logged_bytes
         self._is_hurried = is_hurried
+        self._await_gap = await_gap
         self._on_durable = on_durable
         self._on_trouble = on_trouble
         self._on_lost = on_lost
@@ -111,6 +114,7 @@ class Durability:
             self._try_until_done(self._writer.take_over)
             while self._wait():
                 self._try_until_done(self._round)
+                self._await_gap()
                 self._try(self._care.after_round)
             self._try(self._round)
         except OvertakenError as error:
@@ -155,13 +159,15 @@ class Durability:
             if mark.version > self._writer.mark.version or mark.logs != self._writer.mark.logs:
                 self._flush(connection, logs, mark)
             if not self._stop.is_set():  # whoever stops does not want to wait for it
-                self._unpublished = self._publishing.after_round(connection, mark.version)
+                self._unpublished = self._publishing.after_round(
+                    connection, mark.version, self._await_gap
+                )
 
     def _flush(
         self, connection: duckdb.DuckDBPyConnection, logs: Sequence[Logged], mark: Mark
     ) -> None:
         begun = time.monotonic()
-        written = self._writer.flush(connection, logs, mark)
+        written = self._writer.flush(connection, logs, mark, self._await_gap)
         log.info(
             "round_ended",
             version=mark.version,

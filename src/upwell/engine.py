@@ -69,6 +69,8 @@ TRIM_SECONDS = 3600.0
 GIVE_BACK_SECONDS = 60.0
 #: Models that read the clock are refreshed this often while no version does it anyway.
 TICK_SECONDS = 60.0
+#: So long is waited for a gap between two versions by whoever would slow one down.
+GAP_PATIENCE_SECONDS = 0.5
 
 Task = Callable[[duckdb.DuckDBPyConnection], None]
 """A small write that belongs to no version, run in a transaction of its own."""
@@ -128,6 +130,8 @@ class Engine:
             for following in followings
         ]
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._in_gap = threading.Event()
+        self._in_gap.set()
         self._has_lake = has_lake
         self._durable = Durable()
         self._failure: UpwellError | None = None
@@ -157,6 +161,10 @@ class Engine:
     def submit(self, task: Task) -> None:
         """Have a small write done between versions; callable from any thread."""
         self._tasks.put(task)
+
+    def await_gap(self) -> None:
+        """Wait until no version is being made, a moment at most; callable from any thread."""
+        self._in_gap.wait(GAP_PATIENCE_SECONDS)
 
     @property
     def has_lake(self) -> bool:
@@ -284,6 +292,7 @@ class Engine:
             return False
         broken, batch = self._upkeep.follow_layouts(following, batch)
         parts = Parts(following, batch, self._upkeep, lambda: self._is_to_end(stop))
+        self._in_gap.clear()
         try:
             self._commit(following, parts)
         except UndoneError as undone:
@@ -295,6 +304,7 @@ class Engine:
             return False
         finally:
             following.taking = ""
+            self._in_gap.set()
         following.position = parts.last.position
         following.committed_position, following.committed_at = parts.last.position, begun
         self._upkeep.part_with(following, broken)

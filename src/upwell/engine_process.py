@@ -139,6 +139,7 @@ def _durability(
         ),
         logged_bytes=lambda: engine.logged_bytes,
         is_hurried=lambda: engine.is_source_waiting,
+        await_gap=engine.await_gap,
         on_durable=on_durable,
         on_trouble=engine.note_lake_trouble,
         on_lost=engine.fail,

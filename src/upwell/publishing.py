@@ -50,11 +50,17 @@ class Publishing:
         self._version = -1
         self._troubles = ""
 
-    def after_round(self, connection: duckdb.DuckDBPyConnection, version: int) -> str:
+    def after_round(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        version: int,
+        await_gap: Callable[[], None] = lambda: None,
+    ) -> str:
         """Publish if it is time to; what is not published as it should be and why, a line each.
 
         Raises OvertakenError. Whatever else goes wrong with one table leaves it as it was
-        published before, and the others go on. So does one that has no rows yet.
+        published before, and the others go on. So does one that has no rows yet. A gap is waited
+        for before each.
         """
         now = self._monotonic()
         if now < self._next_at or version == self._version:
@@ -64,6 +70,7 @@ class Publishing:
         for name, month in self._tables.items():
             if name not in layouts:
                 continue
+            await_gap()
             each = Published(name, layouts[name].columns, _time(layouts[name], month))
             try:
                 self._publisher.publish(connection, each, done)

@@ -203,7 +203,7 @@ def test_the_budget_is_kept(live: Live) -> None:
         begun = time.monotonic()
         live.wait(lambda: compared(live, "shop.notes") == 1, "compared")
         seconds = time.monotonic() - begun
-    assert 0.9 < seconds / 4 < 2  # a busy machine may make it longer, nothing shorter
+    assert seconds / 4 > 0.9  # a busy machine may make it longer, nothing shorter
 
 
 def live_bytes(live: Live) -> float:

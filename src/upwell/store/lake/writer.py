@@ -10,7 +10,7 @@ one before can end no round any more, then in every table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import duckdb
 import structlog
@@ -105,11 +105,16 @@ class LakeWriter:
     # ── rounds ───────────────────────────────────────────────────────────────────────────────────
 
     def flush(
-        self, connection: duckdb.DuckDBPyConnection, logs: Sequence[Logged], mark: Mark
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        logs: Sequence[Logged],
+        mark: Mark,
+        await_gap: Callable[[], None] = lambda: None,
     ) -> int:
         """Make the lake whole through ``mark``; the bytes written.
 
-        ``connection`` sees the hot store at exactly that version, and keeps seeing it. Raises
+        ``connection`` sees the hot store at exactly that version, and keeps seeing it. A gap is
+        waited for before each table: its commit is much work for Python. Raises
         OvertakenError for good; anything else leaves a round that can be made again.
         """
         if self._in_doubt:
@@ -118,8 +123,10 @@ class LakeWriter:
         self._in_doubt = True
         written = 0
         for logged in logs:
+            await_gap()
             written += self._append(connection, logged, mark.version)
             reach("lake.table_flushed")
+        await_gap()
         files = self._write(connection, VERSIONS, self._ledger, self.mark.version, mark.version)
         change = Change(files, (), mark.as_property(), forgettable(self._ledger))
         self._ledger.commit(change, epoch=self.epoch)
