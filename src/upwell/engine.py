@@ -422,7 +422,8 @@ class Engine:
     def _care(self, *, busy: bool) -> None:
         """Forget old versions now and then; fold the log in while nothing happens."""
         now = time.monotonic()
-        self._store.fold(in_bulk=busy and self._changes > BULK_CHANGES)
+        is_flood = self._changes > BULK_CHANGES or bool(self._tables.absent)
+        self._store.fold(in_bulk=busy and is_flood)
         if busy:
             self._busy_at = now
         elif now - self._busy_at > IDLE_CHECKPOINT_SECONDS and self._store.wal_bytes():

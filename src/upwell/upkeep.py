@@ -334,7 +334,8 @@ class Upkeep:
                 found = settle.settle(connection, copying, self._versions.moment(following))
                 settled[copying.table.name] = found
 
-        self._versions.make(work, names)
+        with self._store.on_all_cores():
+            self._versions.make(work, names)
         reach("copy.settled")
         with self._store.relayout() as connection:
             settle.clear(connection)

@@ -5,7 +5,6 @@ Used by the engine's thread alone; any thread may read ``troubles`` and ``times`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -95,9 +94,8 @@ class Versions:
 
     def renew(self, anew: frozenset[str] = frozenset()) -> None:
         """Let the models stand on the tables as they are now."""
-        self._store.use_threads(os.cpu_count() or 1)
-        self._models.renew(self._tables.ground, self.make, anew)
-        self._store.use_threads(1)
+        with self._store.on_all_cores():
+            self._models.renew(self._tables.ground, self.make, anew)
         if not self._is_ready and (self._tables.layouts or not self._tables.copying):
             self._is_ready = True
             self.announce_times()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -107,3 +108,30 @@ def test_a_connection_has_the_business_zone_and_loads_no_extension(
 def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(duckdb.Error, match="Nowhere"):
         sql.connect(zone="Nowhere/Land")
+
+
+@pytest.mark.parametrize(
+    ("texts", "longest", "method"),
+    [("fsst", 40, "FSST"), ("fsst", 300_000, "Uncompressed"), ("uncompressed", 40, "Uncompressed")],
+)
+def test_texts_are_stored_as_they_are_whatever_packs_them(
+    tmp_path: Path, texts: sql.TextCompression, longest: int, method: str
+) -> None:
+    """FSST has no way to store very long ones: DuckDB must find another by itself."""
+    file = str(tmp_path / "texts.duckdb")
+    column = sql.column_definition("text", "VARCHAR", texts=texts)
+    with sql.connect(file, zone="UTC") as connection:
+        connection.execute(f"CREATE TABLE t (id BIGINT, {column})")
+        connection.execute(
+            "INSERT INTO t SELECT i, CASE WHEN i % 7 > 0 THEN 'order ' || hash(i) END "
+            "FROM range(20_000) AS r(i)"
+        )
+        connection.execute("INSERT INTO t VALUES (-1, ?)", ["x" * longest])
+        rows = connection.execute("FROM t ORDER BY id").fetchall()
+    with sql.connect(file, zone="UTC") as connection:
+        assert connection.execute("FROM t ORDER BY id").fetchall() == rows
+        methods = connection.execute(
+            "SELECT DISTINCT compression FROM pragma_storage_info('t') "
+            "WHERE segment_type = 'VARCHAR'"
+        ).fetchall()
+    assert methods == [(method,)]

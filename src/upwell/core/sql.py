@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
+from typing import Literal
 
 import duckdb
 
@@ -23,6 +24,12 @@ LOCKED_DOWN = {
 
 _WIDTH = re.compile(r"DECIMAL\((\d+),\s*\d+\)")
 _DIGITS_OF_64_BITS = 18
+
+TextCompression = Literal["auto", "fsst", "uncompressed"]
+"""How a stored column of texts is compressed. To choose by itself, DuckDB tries all that it has,
+and one of them, a dictionary, takes as long as the rest of storing a row. ``fsst`` alone packs many
+different texts as well, and few that come again and again less well.
+"""
 
 
 def quote(name: str) -> str:
@@ -56,7 +63,7 @@ def literal(value: str | int) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def column_definition(name: str, of_type: str) -> str:
+def column_definition(name: str, of_type: str, *, texts: TextCompression = "auto") -> str:
     """A column of a stored table, for CREATE TABLE.
 
     Values of 128 bits stay uncompressed: DuckDB packs their bits by default, and takes more than a
@@ -66,7 +73,8 @@ def column_definition(name: str, of_type: str) -> str:
     is_wide = of_type in {"HUGEINT", "UHUGEINT"} or (
         decimal is not None and int(decimal.group(1)) > _DIGITS_OF_64_BITS
     )
-    return f"{quote(name)} {of_type}{' USING COMPRESSION uncompressed' if is_wide else ''}"
+    method = "uncompressed" if is_wide else texts if of_type == "VARCHAR" else "auto"
+    return f"{quote(name)} {of_type}{'' if method == 'auto' else f' USING COMPRESSION {method}'}"
 
 
 def screened(name: str, of: str = "") -> str:

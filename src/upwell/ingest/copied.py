@@ -42,7 +42,10 @@ _PART = "_part"
 
 
 def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
-    """Make the table that a copy of ``schema`` is gathered in, empty, replacing what was there."""
+    """Make the table that a copy of ``schema`` is gathered in, empty, replacing what was there.
+
+    Nobody reads it but once: its texts are not worth compressing.
+    """
     source = source_of(schema.name)
     for prefix in (_COPIED, _TOUCHED):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(prefix + source)}")
@@ -51,7 +54,9 @@ def create(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
         (_copied(schema).name, _copied(schema).columns),
         (_touched_name(schema), (*key, Column(_SINCE, "BIGINT"))),
     ):
-        layout = ", ".join(column_definition(column.name, column.type) for column in columns)
+        layout = ", ".join(
+            column_definition(each.name, each.type, texts="uncompressed") for each in columns
+        )
         connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
 
 

@@ -7,6 +7,7 @@ newer ones, and the table is read anew under the new layout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ import msgspec
 from upwell.core.errors import EnvironmentFault
 from upwell.core.protocols import SourceTable
 from upwell.core.schema import Column, TableSchema, source_of
-from upwell.core.sql import column_definition, quote, quote_table
+from upwell.core.sql import TextCompression, column_definition, quote, quote_table
 from upwell.ingest.staging import is_ours
 from upwell.store.lake.logged import Logged
 
@@ -101,11 +102,10 @@ def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
     refuse_our_names(schema)
     source = source_of(schema.name)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
-    for name, columns in (
-        (schema.name, schema.columns),
-        (log_name(schema.name), (*schema.columns, *LOG_COLUMNS)),
-    ):
-        layout = ", ".join(column_definition(column.name, column.type) for column in columns)
+    stays = _definitions(schema.columns)
+    passes = [*_definitions(schema.columns, texts="fsst"), *_definitions(LOG_COLUMNS)]
+    for name, columns in ((schema.name, stays), (log_name(schema.name), passes)):
+        layout = ", ".join(columns)
         connection.execute(f"CREATE OR REPLACE TABLE {quote_table(name)} ({layout})")
     connection.execute("DELETE FROM _upwell.captured WHERE name = ?", [schema.name])
     layout = msgspec.json.encode(schema).decode()
@@ -113,6 +113,10 @@ def create(connection: duckdb.DuckDBPyConnection, of: Captured) -> None:
         "INSERT INTO _upwell.captured VALUES (?, ?, ?, ?, ?, ?)",
         [schema.name, layout, of.log, of.table.state, of.table.terms, of.frozen],
     )
+
+
+def _definitions(columns: Sequence[Column], *, texts: TextCompression = "auto") -> list[str]:
+    return [column_definition(each.name, each.type, texts=texts) for each in columns]
 
 
 def new_log() -> str:

@@ -11,6 +11,7 @@ repaired. One process writes; DuckDB's file lock keeps a second one out. Schemas
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,8 +122,17 @@ class HotStore:
         finally:
             connection.close()
 
+    @contextmanager
+    def on_all_cores(self) -> Iterator[None]:
+        """Inside, what is done in bulk gains from every core."""
+        self.use_threads(os.cpu_count() or 1)
+        try:
+            yield
+        finally:
+            self.use_threads(1)
+
     def use_threads(self, count: int) -> None:
-        """Bulk building gains from every core; the loop of small versions is fastest on one."""
+        """How many cores a statement may use: the loop of small versions is fastest on one."""
         self.writer.execute(f"SET threads = {int(count)}")
 
     def wal_bytes(self) -> int:
