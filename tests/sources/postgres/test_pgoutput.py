@@ -147,6 +147,31 @@ def test_how_far_the_server_has_read_does_not_count_within_a_transaction_in_part
     assert decoder.take() is None
 
 
+def test_a_transaction_in_parts_may_be_committed_right_where_everything_before_it_ended(
+    recorded: Callable[[bool], tuple[bytes, Catalog]],
+) -> None:
+    """Its commit's record begins where the record before ends, be it another's commit or not."""
+    stream, catalog = recorded(True)
+    begin = stream.index(b"B", 25)
+    announced = int.from_bytes(stream[begin + 1 : begin + 9], "big")
+    commit = stream.index(b"C" + bytes(1), 100)
+    decoder = Decoder(catalog.tables, {}, 0, part_bytes=1)
+    decoder.feed(keepalive(announced))
+    assert decoder.progress == announced
+    decoder.feed(stream[:commit])
+    batches = [decoder.take()]
+    decoder.feed(stream[commit:])
+    batches += iter(decoder.take, None)
+    assert batches[0] is not None
+    assert batches[0].goes_on
+    assert rows_of([each for each in batches if each]) == rows_of(decode(stream, catalog))
+    decoder = Decoder(catalog.tables, {}, 0, part_bytes=1)
+    decoder.feed(keepalive(announced + 1))
+    decoder.feed(stream[:commit])
+    with pytest.raises(IntegrityError, match="out of order"):
+        decoder.take()
+
+
 def test_binary_and_text_give_the_same_rows(
     recorded: Callable[[bool], tuple[bytes, Catalog]],
 ) -> None:

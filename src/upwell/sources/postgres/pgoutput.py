@@ -113,7 +113,8 @@ class Decoder:
         self._aliases = aliases
         self._batch_bytes = batch_bytes
         self._part_bytes = part_bytes
-        #: The transaction of which parts have been given: where in the log, and when committed.
+        #: The transaction of which parts have been given: where in the log its commit's record
+        #: begins, and when it was committed.
         self._begun: tuple[int, int] | None = None
         self._admit = admit or _only_with_key
         self._layouts: dict[int, Admission] = {}
@@ -190,7 +191,7 @@ class Decoder:
         goes_on = len(lsns) > len(ended_at)
         if len(ended_at):
             self._released = int(ended_at[-1])
-        self._begun = (int(lsns[-1]), int(committed_at[-1])) if goes_on else None
+        self._begun = (int(lsns[-1]) - 1, int(committed_at[-1])) if goes_on else None
         self._release(starts, ends, cut, has_commit=bool(len(commits)) and cut <= int(commits[-1]))
         transactions = Transactions(positions_of(lsns), committed_at + EPOCH_US)
         return DecodedBatch(self._released, transactions, changes, goes_on)
@@ -265,7 +266,8 @@ class Decoder:
         """Where in the log the transactions of these messages are, when they were committed, and
         where those end that do not go on.
 
-        One that was whole when it came is where it ends; of one in parts that is not known yet.
+        One that was whole when it came is where its commit's record ends. Of one in parts only the
+        record's beginning is known yet, which may be where the one before ends: it is a byte on.
         """
         views = messages.views
         begins = messages.starts[messages.types == _BEGIN]
@@ -279,7 +281,7 @@ class Decoder:
         if ((committed_at < -EPOCH_US) | (committed_at >= LATEST_COMMIT_US)).any():
             corrupt("a commit before 1970 or after 9999")
         ended_at = views.i8[commits + 10].astype(np.int64)
-        lsns = announced.copy()
+        lsns = announced + 1
         lsns[len(known) : len(ended_at)] = ended_at[len(known) :]
         # A keepalive, too, says that everything before it has come.
         if (lsns <= np.append(self.progress, lsns[:-1])).any() or (
