@@ -17,6 +17,7 @@ from tests.capture.test_copying import NOTES
 from tests.sources.postgres.conftest import Database
 from upwell.copying import Budget
 from upwell.sources.postgres import stream
+from upwell.sources.postgres.wal import lsn_of, position_of
 from upwell.transform.refresh import ModelFailedError
 
 ROWS = 2_000
@@ -149,6 +150,18 @@ def test_smaller_ones_before_and_behind_it_keep_their_order(live: Live) -> None:
         for _ in range(3):
             live.wait(partial(has_come_to, workload, workload.changes + 20), "changes")
             in_one(live, "update notes set n = n + 1", "update others set n = n + 1")
+    check(live)
+    assert any(parts)
+
+
+def test_it_may_be_committed_long_after_all_of_it_was_read(live: Live) -> None:
+    """The server has said that it read up to where the commit's record will begin."""
+    parts = parts_of(live)
+    with psycopg.connect(live.url) as connection:
+        connection.execute("update notes set n = n + 1")
+        ((lsn,),) = connection.execute("select pg_current_wal_insert_lsn()::text").fetchall()
+        read = position_of(lsn_of(lsn))
+        live.wait(lambda: live.following.position >= read, "read")
     check(live)
     assert any(parts)
 
